@@ -1,1 +1,4 @@
 //! runtime.
+
+pub mod capabilities;
+pub mod seccomp;
