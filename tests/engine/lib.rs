@@ -1,0 +1,29 @@
+//! The engine, native, driven as users drive it: by the real `docker` command and by curl.
+//!
+//! One test binary; a module per noun. Each test has an engine in a sandbox of its own.
+#![cfg(test)]
+
+mod containers;
+mod exec;
+mod hostile;
+mod images;
+mod logs;
+mod network;
+mod recovery;
+mod system;
+mod volumes;
+
+use harness::{Engine, fixtures};
+
+/// An engine that has busybox loaded.
+fn engine_with_busybox() -> Engine {
+    let engine = Engine::start();
+    engine.load(&fixtures::busybox());
+    engine
+}
+
+/// What most tests here need of the machine.
+fn available() -> Result<(), String> {
+    Engine::available()?;
+    fixtures::busybox_available()
+}

@@ -1,0 +1,2 @@
+//! The VM under QEMU, as users start it.
+#![cfg(test)]
