@@ -1,0 +1,1 @@
+//! `docker.sock` on the host.

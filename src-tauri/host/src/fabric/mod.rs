@@ -1,0 +1,1 @@
+//! What crosses the wall between guest and host.
