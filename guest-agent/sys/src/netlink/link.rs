@@ -188,7 +188,13 @@ pub fn no_link_local(request: &mut Request, index: u32) {
 }
 
 /// Gives a link an address, replacing nothing.
-pub fn add_address(request: &mut Request, index: u32, address: IpAddr, prefix: u8, broadcast: Option<IpAddr>) {
+pub fn add_address(
+    request: &mut Request,
+    index: u32,
+    address: IpAddr,
+    prefix: u8,
+    broadcast: Option<IpAddr>,
+) {
     const IFA_ADDRESS: u16 = 1;
     const IFA_LOCAL: u16 = 2;
     const IFA_BROADCAST: u16 = 4;

@@ -54,7 +54,8 @@ impl Request {
     /// When `value` exceeds what a netlink attribute can hold (64 KiB): a caller's bug, as values are fixed-size
     /// or checked names.
     pub fn bytes(&mut self, kind: u16, value: &[u8]) {
-        let length = u16::try_from(ATTRIBUTE + value.len()).expect("a netlink attribute holds at most 64 KiB");
+        let length =
+            u16::try_from(ATTRIBUTE + value.len()).expect("a netlink attribute holds at most 64 KiB");
         self.bytes.extend_from_slice(&length.to_ne_bytes());
         self.bytes.extend_from_slice(&kind.to_ne_bytes());
         self.bytes.extend_from_slice(value);
@@ -92,7 +93,8 @@ impl Request {
         self.bytes.extend_from_slice(&[0; 2]);
         self.bytes.extend_from_slice(&(kind | NESTED).to_ne_bytes());
         inside(self);
-        let length = u16::try_from(self.bytes.len() - start).expect("a netlink attribute holds at most 64 KiB");
+        let length =
+            u16::try_from(self.bytes.len() - start).expect("a netlink attribute holds at most 64 KiB");
         self.bytes[start..start + 2].copy_from_slice(&length.to_ne_bytes());
     }
 
