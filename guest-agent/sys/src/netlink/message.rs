@@ -148,8 +148,8 @@ pub struct Attributes<'a>(pub &'a [u8]);
 
 impl<'a> Attributes<'a> {
     /// The value of the first attribute of this type.
-    pub fn find(self, kind: u16) -> Option<&'a [u8]> {
-        self.into_iter().find(|(found, _)| *found == kind).map(|(_, value)| value)
+    pub fn find(mut self, kind: u16) -> Option<&'a [u8]> {
+        Iterator::find(&mut self, |(found, _)| *found == kind).map(|(_, value)| value)
     }
 
     /// A number in the machine's byte order.
