@@ -1,0 +1,57 @@
+//! What the engine is started with: its places, its options and the abilities it is lent.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Everything [`crate::Engine::start`] needs.
+pub struct EngineConfig {
+    /// Where state lives.
+    pub data_root: PathBuf,
+    /// Where what lives as long as the machine is up is kept.
+    pub exec_root: PathBuf,
+    /// The sockets a container's `docker.sock` may be bound to: the first existing one is taken.
+    pub api_socket: Option<PathBuf>,
+    /// dockerd's options.
+    pub options: Options,
+    /// The store.
+    pub database: Arc<redb::Database>,
+    /// It is a VM of our own, where the engine owns the whole machine.
+    pub vm: bool,
+}
+
+/// dockerd's options, by its names.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// `--label`.
+    pub labels: Vec<String>,
+    /// `--dns`.
+    pub dns: Vec<String>,
+    /// `--dns-search`.
+    pub dns_search: Vec<String>,
+    /// `--dns-opt`.
+    pub dns_options: Vec<String>,
+    /// `--registry-mirror`.
+    pub registry_mirrors: Vec<String>,
+    /// `--insecure-registry`.
+    pub insecure_registries: Vec<String>,
+    /// `--debug`.
+    pub debug: bool,
+    /// `--bridge`: `none`, or the link's name; empty is `sampan0`.
+    pub bridge: String,
+    /// `--bip`.
+    pub bip: Option<String>,
+    /// `--default-address-pool`: base and size.
+    pub address_pools: Vec<(String, u8)>,
+    /// `--live-restore`: containers go on when the engine is stopped.
+    pub live_restore: bool,
+    /// `--cgroup-parent`.
+    pub cgroup_parent: String,
+    /// `--log-driver`; empty is `json-file`.
+    pub log_driver: String,
+    /// `--log-opt`.
+    pub log_options: std::collections::BTreeMap<String, String>,
+    /// `--default-shm-size` in bytes; 0 is 64 MiB.
+    pub shm_size: i64,
+    /// `--shutdown-timeout` in seconds; 0 is 15.
+    pub shutdown_timeout: u64,
+}

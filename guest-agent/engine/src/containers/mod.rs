@@ -1,0 +1,9 @@
+//! Containers: what they are asked to be, what they are, and the task that owns each.
+
+pub(crate) mod input;
+pub(crate) mod names;
+pub mod request;
+pub mod spec;
+pub mod view;
+
+pub use input::{Input, Written};
