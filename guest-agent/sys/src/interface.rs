@@ -8,7 +8,8 @@ use crate::check;
 /// Sets `lo` of this network namespace up.
 pub fn bring_loopback_up() -> io::Result<()> {
     // SAFETY: socket takes no pointers.
-    let socket = check(unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) }.into())?;
+    let socket =
+        check(unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) }.into())?;
     // SAFETY: the call returned a fresh descriptor that nobody else knows of.
     let socket = unsafe { OwnedFd::from_raw_fd(socket as i32) };
     // SAFETY: ifreq is plain old data for which all zeroes is a value.

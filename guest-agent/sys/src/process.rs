@@ -65,9 +65,8 @@ pub fn clone(options: CloneOptions<'_>) -> io::Result<Cloned> {
     // SAFETY: neither CLONE_VM nor CLONE_VFORK is set, so the child gets a copy of this address space and
     // returns on a copy of this stack; the process has one thread, so no lock is held by a thread that the
     // child lacks. `pidfd` outlives the call, and the kernel writes it before the parent returns.
-    let pid = check(unsafe {
-        libc::syscall(libc::SYS_clone3, &raw mut arguments, size_of::<CloneArguments>())
-    })?;
+    let pid =
+        check(unsafe { libc::syscall(libc::SYS_clone3, &raw mut arguments, size_of::<CloneArguments>()) })?;
     if pid == 0 {
         return Ok(Cloned::Child);
     }
@@ -191,7 +190,11 @@ pub fn adopt_descriptor(number: RawFd) -> io::Result<OwnedFd> {
 pub fn duplicate_to(from: BorrowedFd<'_>, to: RawFd) -> io::Result<()> {
     // SAFETY: dup3 takes no pointers. With equal numbers dup2 leaves the flags alone, hence the fcntl.
     let result = unsafe {
-        if from.as_raw_fd() == to { libc::fcntl(to, libc::F_SETFD, 0) } else { libc::dup3(from.as_raw_fd(), to, 0) }
+        if from.as_raw_fd() == to {
+            libc::fcntl(to, libc::F_SETFD, 0)
+        } else {
+            libc::dup3(from.as_raw_fd(), to, 0)
+        }
     };
     check(result.into())?;
     Ok(())

@@ -24,13 +24,10 @@ pub fn load(program: &[u8]) -> io::Result<()> {
             k: u32::from_ne_bytes([bytes[4], bytes[5], bytes[6], bytes[7]]),
         })
         .collect();
-    let program =
-        libc::sock_fprog { len: count as libc::c_ushort, filter: instructions.as_ptr().cast_mut() };
+    let program = libc::sock_fprog { len: count as libc::c_ushort, filter: instructions.as_ptr().cast_mut() };
     // SAFETY: `program` names `count` instructions of a vector that outlives the call; the kernel copies and
     // verifies them and writes to neither.
-    check(unsafe {
-        libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program)
-    })?;
+    check(unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program) })?;
     Ok(())
 }
 

@@ -59,7 +59,9 @@ impl Descriptor {
         let mut record = MaybeUninit::<libc::signalfd_siginfo>::uninit();
         let size = size_of::<libc::signalfd_siginfo>();
         // SAFETY: the kernel writes at most `size` bytes to a buffer of that size.
-        match check(unsafe { libc::read(self.0.as_raw_fd(), record.as_mut_ptr().cast(), size) } as libc::c_long) {
+        match check(
+            unsafe { libc::read(self.0.as_raw_fd(), record.as_mut_ptr().cast(), size) } as libc::c_long
+        ) {
             // SAFETY: a read that succeeds yields whole records (signalfd(2)), so this one is initialised.
             Ok(_) => Ok(Some(unsafe { record.assume_init() }.ssi_signo as i32)),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
@@ -102,7 +104,13 @@ pub fn send(pid: i32, signal: i32) -> io::Result<()> {
 pub fn send_to(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
     // SAFETY: a null info pointer makes the call act as kill(2) does.
     check(unsafe {
-        libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, ptr::null::<libc::siginfo_t>(), 0)
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pidfd.as_raw_fd(),
+            signal,
+            ptr::null::<libc::siginfo_t>(),
+            0,
+        )
     })?;
     Ok(())
 }
