@@ -1,0 +1,1 @@
+//! Power-on to an answering API.
