@@ -15,7 +15,8 @@ pub(crate) fn run(report: &mut Report) -> anyhow::Result<()> {
     engine.load(&fixtures::busybox());
     let rest = total(&engine)?;
     for _ in 0..CONTAINERS {
-        let _ = engine.docker(["run", "--detach", "--network", "none", "busybox", "sleep", "10000"]).success();
+        let _ =
+            engine.docker(["run", "--detach", "--network", "none", "busybox", "sleep", "10000"]).success();
     }
     let busy = total(&engine)?;
     report.figure("memory at rest, engine and supervisor (PSS)", &format!("{:.1} MB", rest as f64 / 1e3));

@@ -42,7 +42,10 @@ impl Dockerd {
             .arg(folder.join("pid"))
             .arg("--host")
             .arg(format!("unix://{}", folder.join("docker.sock").display()))
-            .env("PATH", format!("{0}/usr/bin:{0}/usr/sbin:/usr/sbin:/usr/bin:/sbin:/bin", programs.display()))
+            .env(
+                "PATH",
+                format!("{0}/usr/bin:{0}/usr/sbin:/usr/sbin:/usr/bin:/sbin:/bin", programs.display()),
+            )
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
@@ -88,7 +91,8 @@ fn fetch() -> anyhow::Result<PathBuf> {
         return Ok(root);
     }
     fs::create_dir_all(&folder)?;
-    let download = Command::new("apt-get").args(["download", "-qq"]).args(PACKAGES).current_dir(&folder).status()?;
+    let download =
+        Command::new("apt-get").args(["download", "-qq"]).args(PACKAGES).current_dir(&folder).status()?;
     ensure!(download.success(), "apt-get cannot download {}", PACKAGES.join(", "));
     for entry in fs::read_dir(&folder)?.filter_map(Result::ok) {
         if entry.path().extension().is_some_and(|ending| ending == "deb") {

@@ -1,1 +1,0 @@
-//! Power-on to an answering API.
