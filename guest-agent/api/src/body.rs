@@ -1,6 +1,6 @@
 //! What is sent back: nothing, a whole body, or a stream whose head is flushed before its first byte.
 
-use std::convert::Infallible;
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -14,17 +14,17 @@ use serde::Serialize;
 pub(crate) enum Body {
     Empty,
     Whole(Bytes),
-    Stream(Pin<Box<dyn Stream<Item = Bytes> + Send>>),
+    Stream(Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>),
 }
 
 impl HttpBody for Body {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = io::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         match &mut *self {
             Body::Empty => Poll::Ready(None),
             Body::Whole(bytes) => {
@@ -33,7 +33,7 @@ impl HttpBody for Body {
                 Poll::Ready(Some(Ok(Frame::data(bytes))))
             }
             Body::Stream(stream) => {
-                stream.as_mut().poll_next(context).map(|item| item.map(|bytes| Ok(Frame::data(bytes))))
+                stream.as_mut().poll_next(context).map(|item| item.map(|bytes| bytes.map(Frame::data)))
             }
         }
     }
@@ -82,7 +82,7 @@ pub(crate) fn json<T: Serialize>(status: StatusCode, value: &T) -> Answer {
 /// A body that is sent as it comes.
 pub(crate) fn stream(
     content_type: &'static str,
-    chunks: impl Stream<Item = Bytes> + Send + 'static,
+    chunks: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
 ) -> Answer {
     with_type(StatusCode::OK, content_type, Body::Stream(Box::pin(chunks)))
 }

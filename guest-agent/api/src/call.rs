@@ -61,8 +61,8 @@ impl Call {
         }
         let mut text = BytesMut::new();
         while let Some(frame) = self.body.frame().await {
-            let frame = frame
-                .map_err(|error| ApiError::invalid(format!("error reading request body: {error}")))?;
+            let frame =
+                frame.map_err(|error| ApiError::invalid(format!("error reading request body: {error}")))?;
             if let Ok(data) = frame.into_data() {
                 if text.len() + data.len() > limit {
                     return Err(too_large());
@@ -88,9 +88,7 @@ fn check_content_type(value: Option<&http::HeaderValue>, empty: bool) -> Result<
     if kind.is_empty() {
         return Err(ApiError::invalid("malformed Content-Type header (): mime: no media type"));
     }
-    Err(ApiError::invalid(format!(
-        "unsupported Content-Type header ({text}): must be 'application/json'"
-    )))
+    Err(ApiError::invalid(format!("unsupported Content-Type header ({text}): must be 'application/json'")))
 }
 
 /// Parses one JSON document; words its errors as dockerd does, as far as clients could tell.

@@ -277,7 +277,7 @@ mod tests {
             "/wait" => body::stream("text/plain", futures_util::stream::pending()),
             "/slow" => body::stream(
                 "text/plain",
-                futures_util::stream::iter(["a", "b"]).map(|text| Bytes::from_static(text.as_bytes())),
+                futures_util::stream::iter(["a", "b"]).map(|text| Ok(Bytes::from_static(text.as_bytes()))),
             ),
             path => {
                 let text = Bytes::from(path.to_owned());
@@ -306,9 +306,10 @@ mod tests {
     async fn read_until(client: &mut DuplexStream, end: &[u8]) -> String {
         let mut text = Vec::new();
         while !text.ends_with(end) {
-            let byte = client.read_u8().await.unwrap_or_else(|error| {
-                panic!("{error} after {:?}", String::from_utf8_lossy(&text))
-            });
+            let byte = client
+                .read_u8()
+                .await
+                .unwrap_or_else(|error| panic!("{error} after {:?}", String::from_utf8_lossy(&text)));
             text.push(byte);
         }
         String::from_utf8(text).unwrap()
@@ -376,7 +377,11 @@ mod tests {
     #[tokio::test]
     async fn head_has_the_head_of_get_without_its_body() {
         let mut serving = serve();
-        serving.client.write_all(b"HEAD /abc HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n").await.unwrap();
+        serving
+            .client
+            .write_all(b"HEAD /abc HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n")
+            .await
+            .unwrap();
         let all = read_rest(&mut serving.client).await;
         assert!(all.contains("Content-Length: 4\r\n") && all.ends_with("\r\n\r\n"), "{all}");
     }

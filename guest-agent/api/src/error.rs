@@ -48,11 +48,32 @@ impl ApiError {
         )
     }
 
+    /// The status of an engine's failure.
+    fn status_of(kind: engine::Kind) -> StatusCode {
+        match kind {
+            engine::Kind::NotFound => StatusCode::NOT_FOUND,
+            engine::Kind::Conflict => StatusCode::CONFLICT,
+            engine::Kind::InvalidParameter => StatusCode::BAD_REQUEST,
+            engine::Kind::NotModified => StatusCode::NOT_MODIFIED,
+            engine::Kind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            engine::Kind::Forbidden => StatusCode::FORBIDDEN,
+            engine::Kind::Unauthorized => StatusCode::UNAUTHORIZED,
+            engine::Kind::NotImplemented => StatusCode::NOT_IMPLEMENTED,
+            engine::Kind::System => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
     /// The response; 304 has no body by definition.
     pub(crate) fn answer(&self) -> Answer {
         if self.status == StatusCode::NOT_MODIFIED {
             return body::empty(self.status);
         }
         body::json(self.status, &Document { message: &self.message })
+    }
+}
+
+impl From<engine::Error> for ApiError {
+    fn from(error: engine::Error) -> ApiError {
+        ApiError { status: ApiError::status_of(error.kind), message: error.message }
     }
 }

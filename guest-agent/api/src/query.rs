@@ -1,5 +1,8 @@
 //! Query strings as dockerd reads them: any parameter may be missing, and truth has many spellings.
 
+use engine::filters::Filters;
+use engine::time::Time;
+
 use crate::error::ApiError;
 
 /// The parameters of one request, decoded, in their order.
@@ -40,10 +43,7 @@ impl Query {
     /// As [`Query::flag`], with what a missing parameter means.
     pub(crate) fn flag_or(&self, name: &str, missing: bool) -> bool {
         self.get(name).map_or(missing, |value| {
-            !matches!(
-                value.trim().to_ascii_lowercase().as_str(),
-                "" | "0" | "no" | "false" | "none"
-            )
+            !matches!(value.trim().to_ascii_lowercase().as_str(), "" | "0" | "no" | "false" | "none")
         })
     }
 
@@ -57,9 +57,21 @@ impl Query {
         })
     }
 
+    /// A point in time, as seconds with a fraction or in RFC 3339; `0` is none.
+    pub(crate) fn time(&self, name: &str) -> Result<Option<Time>, ApiError> {
+        match self.text(name).filter(|text| *text != "0") {
+            None => Ok(None),
+            Some(text) => Time::parse(text).map(Some).ok_or_else(|| {
+                ApiError::invalid(format!(
+                    "invalid value for \"{name}\": failed to parse \"{text}\" as a time"
+                ))
+            }),
+        }
+    }
+
     /// The filters of this request.
-    pub(crate) fn filters(&self) -> Result<crate::filters::Filters, ApiError> {
-        crate::filters::parse(self.get("filters"))
+    pub(crate) fn filters(&self) -> Result<Filters, ApiError> {
+        Ok(Filters::parse(self.get("filters").unwrap_or_default())?)
     }
 }
 
@@ -127,6 +139,13 @@ mod tests {
         for text in ["a=%", "a=%2", "a=%zz", "%ff=1"] {
             assert!(Query::parse(Some(text)).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn times_are_read_or_refused_by_name() {
+        assert_eq!(query("since=1.5").time("since").unwrap(), Some(Time::from_unix_nanos(1_500_000_000)));
+        assert_eq!(query("since=0").time("since").unwrap(), None);
+        assert!(query("until=soon").time("until").unwrap_err().to_string().contains("\"until\""));
     }
 
     #[test]

@@ -5,60 +5,52 @@
 use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-use serde::Deserialize;
+use engine::images::Credentials;
 
 use crate::error::ApiError;
 
-/// What a client sends of its login at one registry.
-#[derive(Debug, Default, Clone, PartialEq, Eq, Deserialize)]
-#[serde(default)]
-pub(crate) struct AuthConfig {
-    pub(crate) username: String,
-    pub(crate) password: String,
-    /// `username:password` in base64, which old configuration files hold instead of the two.
-    pub(crate) auth: String,
-    pub(crate) serveraddress: String,
-    pub(crate) identitytoken: String,
-    pub(crate) registrytoken: String,
+/// Whether nothing is in it: docker's command sends `{}` when there is no login.
+fn is_empty(login: &Credentials) -> bool {
+    login.username.is_empty() && login.identity_token.is_empty() && login.registry_token.is_empty()
 }
 
-impl AuthConfig {
-    /// Whether nothing is in it: docker's command sends `{}` when there is no login.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.username.is_empty() && self.identitytoken.is_empty() && self.registrytoken.is_empty()
+/// Fills user name and password from `auth` where only that is given, as in old configuration files.
+fn unpack(mut login: Credentials) -> Credentials {
+    if login.username.is_empty()
+        && let Some(pair) = base64_any(&login.auth).and_then(|bytes| String::from_utf8(bytes).ok())
+        && let Some((username, password)) = pair.split_once(':')
+    {
+        login.username = username.to_owned();
+        login.password = password.trim_end_matches('\0').to_owned();
     }
-
-    /// Fills user name and password from `auth` where only that is given.
-    fn unpacked(mut self) -> AuthConfig {
-        if self.username.is_empty()
-            && let Some(pair) = base64_any(&self.auth).and_then(|bytes| String::from_utf8(bytes).ok())
-            && let Some((username, password)) = pair.split_once(':')
-        {
-            self.username = username.to_owned();
-            self.password = password.trim_end_matches('\0').to_owned();
-        }
-        self
-    }
+    login
 }
 
 /// Decodes `X-Registry-Auth`; a missing or empty header is no login.
-pub(crate) fn decode(header: Option<&http::HeaderValue>) -> Result<Option<AuthConfig>, ApiError> {
+pub(crate) fn decode(header: Option<&http::HeaderValue>) -> Result<Option<Credentials>, ApiError> {
     let Some(value) = header.filter(|value| !value.is_empty()) else {
         return Ok(None);
     };
     let refuse = |reason: String| ApiError::invalid(format!("invalid X-Registry-Auth header: {reason}"));
     let text = value.to_str().map_err(|_| refuse("must be a valid base64url-encoded string".into()))?;
-    let bytes =
-        base64_any(text).ok_or_else(|| refuse("must be a valid base64url-encoded string".into()))?;
-    let config: AuthConfig = serde_json::from_slice(&bytes).map_err(|error| refuse(error.to_string()))?;
-    Ok(Some(config.unpacked()).filter(|config| !config.is_empty()))
+    let bytes = base64_any(text).ok_or_else(|| refuse("must be a valid base64url-encoded string".into()))?;
+    let login: Credentials = serde_json::from_slice(&bytes).map_err(|error| refuse(error.to_string()))?;
+    Ok(Some(unpack(login)).filter(|login| !is_empty(login)))
 }
 
 /// Decodes base64 of either alphabet, padded or not.
 fn base64_any(text: &str) -> Option<Vec<u8>> {
     const LENIENT: GeneralPurposeConfig =
         GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
-    let text: String = text.trim().chars().map(|c| match c { '+' => '-', '/' => '_', c => c }).collect();
+    let text: String = text
+        .trim()
+        .chars()
+        .map(|c| match c {
+            '+' => '-',
+            '/' => '_',
+            c => c,
+        })
+        .collect();
     GeneralPurpose::new(&alphabet::URL_SAFE, LENIENT).decode(text).ok()
 }
 
@@ -67,7 +59,7 @@ mod tests {
     use super::*;
     use base64::engine::general_purpose as alphabets;
 
-    fn header(text: &str) -> Option<AuthConfig> {
+    fn header(text: &str) -> Option<Credentials> {
         decode(Some(&http::HeaderValue::from_str(text).unwrap())).unwrap()
     }
 

@@ -1,10 +1,93 @@
-//! stub
+//! From a request's head to the function that serves it, and the headers that every answer carries.
+
+use std::future::Future;
+
+use engine::Engine;
+use engine::system::ENGINE_VERSION;
+use http::{HeaderMap, HeaderValue, Request, StatusCode};
+use hyper::body::Incoming;
+
 use crate::body::Answer;
 use crate::call::Call;
+use crate::error::ApiError;
+use crate::query::{self, Query};
 use crate::stream::hijack::Takeover;
-use engine::Engine;
-use http::Request;
-use hyper::body::Incoming;
-pub(crate) async fn answer(_engine: Engine, _json_limit: usize, _request: Request<Incoming>, _takeover: Takeover) -> Answer {
-    crate::error::ApiError::page_not_found().answer()
+use crate::version::{self, MAXIMUM_VERSION};
+use crate::{containers, exec, images, networks, system, unserved, volumes};
+
+/// Answers one request, whatever it is.
+pub(crate) async fn answer(
+    engine: Engine,
+    json_limit: usize,
+    request: Request<Incoming>,
+    takeover: Takeover,
+) -> Answer {
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let mut answer = match dispatch(engine, json_limit, request, takeover).await {
+        Ok(answer) => answer,
+        Err(error) => {
+            if error.status.is_server_error() {
+                tracing::warn!(%method, path, status = error.status.as_u16(), "{error}");
+            }
+            error.answer()
+        }
+    };
+    tracing::debug!(%method, path, status = answer.status().as_u16(), "answered");
+    identify(answer.headers_mut());
+    answer
+}
+
+/// The headers by which clients know the engine; they look at them on any answer, errors too.
+fn identify(headers: &mut HeaderMap) {
+    headers.insert("api-version", text(&MAXIMUM_VERSION.to_string()));
+    headers.insert("docker-experimental", HeaderValue::from_static("false"));
+    headers.insert("ostype", HeaderValue::from_static("linux"));
+    headers.insert("server", text(&format!("Sampan/{ENGINE_VERSION} (linux)")));
+}
+
+fn text(value: &str) -> HeaderValue {
+    HeaderValue::from_str(value).unwrap_or(HeaderValue::from_static(""))
+}
+
+async fn dispatch(
+    engine: Engine,
+    json_limit: usize,
+    request: Request<Incoming>,
+    takeover: Takeover,
+) -> Result<Answer, ApiError> {
+    let (head, body) = request.into_parts();
+    let (version, path) = version::split_prefix(head.uri.path())?;
+    let query = Query::parse(head.uri.query())?;
+    let call = Call { engine, version, query, headers: head.headers, body, takeover, json_limit };
+    let decoded = path
+        .split('/')
+        .skip(1)
+        .map(|segment| query::decode(segment, false))
+        .collect::<Result<Vec<String>, ApiError>>()?;
+    let segments: Vec<&str> = decoded.iter().map(String::as_str).collect();
+    let method = head.method.as_str();
+    match segments.as_slice() {
+        ["containers", rest @ ..] => containers::route(call, method, rest).await,
+        ["exec", rest @ ..] => exec::route(call, method, rest).await,
+        ["images", rest @ ..] => images::route(call, method, rest).await,
+        ["networks", rest @ ..] => networks::route(call, method, rest).await,
+        ["volumes", rest @ ..] => volumes::route(call, method, rest).await,
+        ["_ping" | "version" | "info" | "events" | "system", ..] => {
+            system::route(call, method, &segments).await
+        }
+        _ => unserved::route(method, &segments),
+    }
+}
+
+/// Runs an operation to its end even when the client leaves in the middle of it.
+pub(crate) async fn whole<T: Send + 'static>(
+    work: impl Future<Output = engine::Result<T>> + Send + 'static,
+) -> Result<T, ApiError> {
+    match tokio::spawn(work).await {
+        Ok(result) => result.map_err(ApiError::from),
+        Err(error) => {
+            tracing::error!(%error, "an operation ended unexpectedly");
+            Err(ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "the operation ended unexpectedly"))
+        }
+    }
 }

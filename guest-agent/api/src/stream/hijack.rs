@@ -74,6 +74,11 @@ impl Upgrade {
         }
     }
 
+    /// Whether the client asked.
+    pub(crate) fn is_asked(&self) -> bool {
+        *self != Upgrade::No
+    }
+
     fn head(&self, content_type: &str) -> Vec<u8> {
         match self {
             Upgrade::No => format!("HTTP/1.1 200 OK\r\nContent-Type: {content_type}\r\n\r\n"),
@@ -118,7 +123,11 @@ impl AsyncRead for Raw {
 }
 
 impl AsyncWrite for Raw {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.io).poll_write(context, bytes)
     }
 

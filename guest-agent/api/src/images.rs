@@ -1,0 +1,113 @@
+//! `/images`. An image's name may hold slashes, so paths are matched from both ends.
+
+use std::io;
+
+use engine::images::{ImageListOptions, PullRequest};
+use futures_util::StreamExt;
+use http::StatusCode;
+use http_body_util::BodyDataStream;
+use tokio_util::io::StreamReader;
+
+use crate::body::{self, Answer, Body};
+use crate::call::Call;
+use crate::error::ApiError;
+use crate::registry_auth;
+use crate::router::whole;
+use crate::stream::progress;
+
+type Result<T = Answer> = std::result::Result<T, ApiError>;
+
+/// Finds the function of a path below `/images`.
+pub(crate) async fn route(call: Call, method: &str, path: &[&str]) -> Result {
+    match (method, path) {
+        ("GET", ["json"]) => list(call).await,
+        ("POST", ["create"]) => create(call).await,
+        ("POST", ["load"]) => load(call).await,
+        ("POST", ["prune"]) => prune(call).await,
+        ("GET", ["get"]) => {
+            let names =
+                call.query.all("names").flat_map(|names| names.split(',')).map(str::to_owned).collect();
+            save(call, names).await
+        }
+        ("GET", ["search"]) => Err(ApiError::not_implemented("searching for images")),
+        ("GET", [name @ .., "json"]) => inspect(call, &name.join("/")).await,
+        ("GET", [name @ .., "history"]) => history(call, &name.join("/")).await,
+        ("GET", [name @ .., "get"]) => save(call, vec![name.join("/")]).await,
+        ("POST", [name @ .., "tag"]) => tag(call, name.join("/")).await,
+        ("POST", [_, .., "push"]) => Err(ApiError::not_implemented("pushing an image")),
+        ("DELETE", name) if !name.is_empty() => remove(call, name.join("/")).await,
+        _ => Err(ApiError::page_not_found()),
+    }
+}
+
+/// `GET /images/json`
+async fn list(call: Call) -> Result {
+    let options = ImageListOptions {
+        all: call.query.flag("all"),
+        filters: call.query.filters()?,
+        shared_size: call.query.flag("shared-size"),
+    };
+    Ok(body::json(StatusCode::OK, &call.engine.images().list(options).await?))
+}
+
+/// `POST /images/create`
+async fn create(call: Call) -> Result {
+    let Some(image) = call.query.text("fromImage") else {
+        return Err(ApiError::not_implemented("importing an image"));
+    };
+    let request = PullRequest {
+        image: image.to_owned(),
+        tag: call.query.text("tag").map(str::to_owned),
+        platform: call.query.text("platform").map(str::to_owned),
+        credentials: registry_auth::decode(call.headers.get("x-registry-auth"))?,
+    };
+    progress::answer(call.engine.images().pull(request).await?).await
+}
+
+/// `POST /images/load`
+async fn load(call: Call) -> Result {
+    let quiet = call.query.flag("quiet");
+    let archive =
+        StreamReader::new(BodyDataStream::new(call.body).map(|data| data.map_err(io::Error::other)));
+    progress::answer(call.engine.images().load(archive, quiet).await?).await
+}
+
+/// `POST /images/prune`
+async fn prune(call: Call) -> Result {
+    let filters = call.query.filters()?;
+    let pruned = whole(async move { call.engine.images().prune(filters).await }).await?;
+    Ok(body::json(StatusCode::OK, &pruned))
+}
+
+/// `GET /images/get` and `GET /images/{name}/get`
+async fn save(call: Call, names: Vec<String>) -> Result {
+    let archive = call.engine.images().save(names).await?;
+    Ok(body::with_type(StatusCode::OK, "application/x-tar", Body::Stream(archive)))
+}
+
+/// `GET /images/{name}/json`
+async fn inspect(call: Call, name: &str) -> Result {
+    Ok(body::json(StatusCode::OK, &call.engine.images().inspect(name).await?))
+}
+
+/// `GET /images/{name}/history`
+async fn history(call: Call, name: &str) -> Result {
+    Ok(body::json(StatusCode::OK, &call.engine.images().history(name).await?))
+}
+
+/// `POST /images/{name}/tag`
+async fn tag(call: Call, name: String) -> Result {
+    whole(async move {
+        let parameter = |name| call.query.get(name).unwrap_or_default();
+        call.engine.images().tag(&name, parameter("repo"), parameter("tag")).await
+    })
+    .await?;
+    Ok(body::empty(StatusCode::CREATED))
+}
+
+/// `DELETE /images/{name}`
+async fn remove(call: Call, name: String) -> Result {
+    let (force, noprune) = (call.query.flag("force"), call.query.flag("noprune"));
+    let removed = whole(async move { call.engine.images().remove(&name, force, noprune).await }).await?;
+    Ok(body::json(StatusCode::OK, &removed))
+}
