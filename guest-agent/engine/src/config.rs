@@ -1,7 +1,11 @@
 //! What the engine is started with: its places, its options and the abilities it is lent.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+
+pub use image::{Dial, HostCertificates, Stream, TcpDial};
+pub use network::{BoxFuture, PublishError, PublishSpec, PublishedPort, Publisher, Publishing};
 
 /// Everything [`crate::Engine::start`] needs.
 pub struct EngineConfig {
@@ -9,12 +13,22 @@ pub struct EngineConfig {
     pub data_root: PathBuf,
     /// Where what lives as long as the machine is up is kept.
     pub exec_root: PathBuf,
-    /// The sockets a container's `docker.sock` may be bound to: the first existing one is taken.
+    /// The socket that a bind mount of `docker.sock` leads to, when the API listens on one.
     pub api_socket: Option<PathBuf>,
     /// dockerd's options.
     pub options: Options,
     /// The store.
     pub database: Arc<redb::Database>,
+    /// Who starts and reaps processes.
+    pub supervisor: supervisor::Client,
+    /// Who opens published ports.
+    pub publishing: Publishing,
+    /// Who opens connections to registries.
+    pub dial: Arc<dyn Dial>,
+    /// Certificates for registries, by `host` or `host:port`.
+    pub registry_certificates: BTreeMap<String, HostCertificates>,
+    /// A listener on this machine that takes the containers' outgoing connections (in the VM).
+    pub egress_port: Option<u16>,
     /// It is a VM of our own, where the engine owns the whole machine.
     pub vm: bool,
 }

@@ -3,7 +3,9 @@
 pub(crate) mod input;
 pub(crate) mod names;
 pub mod request;
+pub(crate) mod restart;
 pub mod spec;
+pub(crate) mod state;
 pub mod view;
 
 pub use input::{Input, Written};

@@ -88,7 +88,7 @@ const VESSELS: [&str; 72] = [
 
 /// A fresh id: 64 hexadecimal digits of which the first twelve are no plain number, so that a short id can
 /// stand as a host name.
-pub fn id() -> Result<String> {
+pub(crate) fn id() -> Result<String> {
     loop {
         let mut bytes = [0u8; 32];
         getrandom::fill(&mut bytes)
@@ -101,7 +101,7 @@ pub fn id() -> Result<String> {
 }
 
 /// Lower-case hexadecimal digits.
-pub fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut text = String::with_capacity(bytes.len() * 2);
     for byte in bytes {
@@ -112,7 +112,7 @@ pub fn hex(bytes: &[u8]) -> String {
 }
 
 /// A name of our own for which `taken` says no.
-pub fn generate(mut taken: impl FnMut(&str) -> bool) -> Result<String> {
+pub(crate) fn generate(mut taken: impl FnMut(&str) -> bool) -> Result<String> {
     let mut attempt = 0u32;
     loop {
         let mut bytes = [0u8; 4];
@@ -133,7 +133,7 @@ pub fn generate(mut taken: impl FnMut(&str) -> bool) -> Result<String> {
 }
 
 /// A wished name without its slash, or why it is none.
-pub fn check(name: &str) -> Result<&str> {
+pub(crate) fn check(name: &str) -> Result<&str> {
     let bare = name.strip_prefix('/').unwrap_or(name);
     let mut bytes = bare.bytes();
     let first = bytes.next().is_some_and(|byte| byte.is_ascii_alphanumeric());
