@@ -70,6 +70,9 @@ pub enum NetworkError {
     /// A link name is too long or has characters that the kernel refuses.
     #[error("invalid interface name `{0}`")]
     InvalidLinkName(String),
+    /// Something else has the bridge's name.
+    #[error("link `{0}` exists and is no bridge")]
+    NotABridge(String),
     /// A port could not be published.
     #[error("driver failed programming external connectivity on endpoint {name} ({endpoint}): {source}")]
     Publish {
@@ -83,4 +86,20 @@ pub enum NetworkError {
     /// Part of a tear-down failed; everything else was done.
     #[error("{} of several clean-up steps failed, first: {}", .0.len(), .0.first().map(ToString::to_string).unwrap_or_default())]
     TearDown(Vec<NetworkError>),
+}
+
+impl NetworkError {
+    /// Nothing for no failure, the one for one, [`NetworkError::TearDown`] for more.
+    pub(crate) fn all(mut failures: Vec<NetworkError>) -> Result<()> {
+        match failures.len() {
+            0 => Ok(()),
+            1 => Err(failures.remove(0)),
+            _ => Err(NetworkError::TearDown(failures)),
+        }
+    }
+}
+
+/// A refusal of the kernel, with what was tried.
+pub(crate) fn kernel(operation: impl Into<String>, error: sys::netlink::Error) -> NetworkError {
+    NetworkError::Kernel { operation: operation.into(), source: error.into() }
 }

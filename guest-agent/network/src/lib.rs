@@ -7,11 +7,15 @@
 //! What exists is derived from the engine's records: [`Networks::recover`] makes the kernel agree with
 //! them. Nothing here remembers anything over a restart.
 
+mod endpoints;
 pub mod error;
+mod filter;
 pub mod ipam;
 pub mod names;
+mod native;
 mod networks;
 pub mod publish;
+mod sandbox;
 pub mod spec;
 pub mod subnet;
 

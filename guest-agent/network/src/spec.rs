@@ -22,6 +22,9 @@ pub struct NetworkConfig {
     pub masquerade: bool,
     /// Whether to switch on IPv4 forwarding (dockerd's `--ip-forward`).
     pub ip_forward: bool,
+    /// Whether bridges and the packet filter's table wait for the first container. For the VM, which answers
+    /// before it has loaded the kernel modules for them.
+    pub lazy: bool,
     /// Who opens published ports.
     pub publishing: Publishing,
 }

@@ -1,8 +1,6 @@
 //! rtnetlink: links, addresses, routes. Functions add messages to a request, so that several travel in one
 //! system call; `dump_*` read what exists.
 
-use std::ffi::CString;
-use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
@@ -27,6 +25,7 @@ const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
 const IFLA_MASTER: u16 = 10;
 const IFLA_LINKINFO: u16 = 18;
+const IFLA_IFALIAS: u16 = 20;
 const IFLA_AF_SPEC: u16 = 26;
 const IFLA_NET_NS_FD: u16 = 28;
 const IFLA_INFO_KIND: u16 = 1;
@@ -35,6 +34,7 @@ const IFLA_INFO_SLAVE_KIND: u16 = 4;
 const IFLA_INFO_SLAVE_DATA: u16 = 5;
 const VETH_INFO_PEER: u16 = 1;
 const IFLA_BRPORT_MODE: u16 = 4;
+const IFLA_BRPORT_ISOLATED: u16 = 33;
 const IFLA_INET_CONF: u16 = 1;
 const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
 /// No link-local address is made (IN6_ADDR_GEN_MODE_NONE).
@@ -65,6 +65,8 @@ pub struct Veth<'a> {
     pub namespace: BorrowedFd<'a>,
     /// Bytes per packet of both ends; `None`: the kernel's default.
     pub mtu: Option<u32>,
+    /// Whether the port is cut off from the bridge's other isolated ports.
+    pub isolated: bool,
 }
 
 /// What a link dump tells.
@@ -80,6 +82,8 @@ pub struct Link {
     pub master: Option<u32>,
     /// Bytes per packet.
     pub mtu: u32,
+    /// The free text that its maker gave it.
+    pub alias: Option<String>,
 }
 
 /// Whether the kernel takes `name` for a link.
@@ -91,16 +95,14 @@ pub fn is_valid_name(name: &str) -> bool {
         && !name.bytes().any(|byte| byte == b'/' || byte == b':' || byte == 0 || byte.is_ascii_whitespace())
 }
 
-/// The index of the link called `name` in the calling thread's namespace.
-pub fn index_of(name: &str) -> io::Result<Option<u32>> {
-    let name = CString::new(name)?;
-    // SAFETY: `name` is NUL-terminated and outlives the call.
-    match unsafe { libc::if_nametoindex(name.as_ptr()) } {
-        0 => match io::Error::last_os_error() {
-            error if error.raw_os_error() == Some(libc::ENODEV) => Ok(None),
-            error => Err(error),
-        },
-        index => Ok(Some(index)),
+/// The link called `name` in the socket's namespace.
+pub fn find(socket: &mut Socket, name: &str) -> Result<Option<Link>, Error> {
+    let mut request = Request::new();
+    request.message(RTM_GETLINK, 0, &header(0, 0), |body| body.text(IFLA_IFNAME, name));
+    let mut found = None;
+    match socket.get(request, |message| found = read_link(&message)) {
+        Err(error) if error.errno() == libc::ENODEV => Ok(None),
+        result => result.map(|()| found),
     }
 }
 
@@ -135,7 +137,10 @@ pub fn add_veth(request: &mut Request, veth: &Veth<'_>) {
         body.text(IFLA_IFNAME, veth.name);
         body.nest(IFLA_LINKINFO, |info| {
             info.text(IFLA_INFO_SLAVE_KIND, "bridge");
-            info.nest(IFLA_INFO_SLAVE_DATA, |port| port.u8(IFLA_BRPORT_MODE, 1));
+            info.nest(IFLA_INFO_SLAVE_DATA, |port| {
+                port.u8(IFLA_BRPORT_MODE, 1);
+                port.u8(IFLA_BRPORT_ISOLATED, u8::from(veth.isolated));
+            });
         });
     });
 }
@@ -155,15 +160,14 @@ pub fn delete(request: &mut Request, name: &str) {
     request.message(RTM_DELLINK, 0, &header(0, 0), |body| body.text(IFLA_IFNAME, name));
 }
 
+/// Gives a link a free text that tells who made it.
+pub fn set_alias(request: &mut Request, index: u32, alias: &str) {
+    request.message(RTM_SETLINK, 0, &header(index, 0), |body| body.bytes(IFLA_IFALIAS, alias.as_bytes()));
+}
+
 /// Switches a link on.
 pub fn set_up(request: &mut Request, index: u32) {
     request.message(RTM_SETLINK, 0, &header(index, libc::IFF_UP as u32), |_| {});
-}
-
-/// Switches the link of this name on.
-pub fn set_up_by_name(request: &mut Request, name: &str) {
-    let up = header(0, libc::IFF_UP as u32);
-    request.message(RTM_SETLINK, 0, &up, |body| body.text(IFLA_IFNAME, name));
 }
 
 /// Sets one of a link's IPv4 settings (`IPV4_DEVCONF_…`), as its file under `/proc/sys/net/ipv4/conf` would,
@@ -248,6 +252,7 @@ fn read_link(message: &Message<'_>) -> Option<Link> {
         kind: attributes.nested(IFLA_LINKINFO).text(IFLA_INFO_KIND).map(str::to_owned),
         master: attributes.u32(IFLA_MASTER),
         mtu: attributes.u32(IFLA_MTU).unwrap_or(0),
+        alias: attributes.text(IFLA_IFALIAS).map(str::to_owned),
     })
 }
 

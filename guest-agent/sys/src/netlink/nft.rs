@@ -3,7 +3,7 @@
 //! A [`Batch`] is a transaction: [`Socket::commit`](super::Socket::commit) makes all of it happen or nothing.
 //! Expressions work on 32-bit registers; [`Register`] names them.
 
-use super::message::Request;
+use super::message::{Attributes, Request};
 use super::socket::{Error, Socket};
 
 const SUBSYSTEM: u16 = 10;
@@ -18,11 +18,14 @@ const NEWRULE: u16 = 6;
 const DELRULE: u16 = 8;
 const NEWSET: u16 = 9;
 const NEWSETELEM: u16 = 12;
+const GETSETELEM: u16 = 13;
 const DELSETELEM: u16 = 14;
 
 /// The family of tables that see IPv4 and IPv6 (NFPROTO_INET).
 const INET: u8 = 1;
 const LIST_ELEM: u16 = 1;
+/// The element is the first key after a range (NFT_SET_ELEM_INTERVAL_END).
+const INTERVAL_END: u32 = 1;
 
 /// A 32-bit register, 0 to 15; wider values take several in a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -202,7 +205,6 @@ impl<'a> Batch<'a> {
     }
 
     fn elements(&mut self, kind: u16, flags: u16, set: &str, elements: &[Element]) -> &mut Self {
-        const END: u32 = 1;
         /// An attribute holds 64 KiB; an element of ours takes less than 100 bytes.
         const PER_MESSAGE: usize = 500;
         let table = self.table;
@@ -218,7 +220,7 @@ impl<'a> Batch<'a> {
                                 item.nest(2, |data| data.bytes(1, &element.data));
                             }
                             if element.ends {
-                                item.be32(3, END);
+                                item.be32(3, INTERVAL_END);
                             }
                         });
                     }
@@ -252,6 +254,31 @@ impl<'a> Batch<'a> {
     }
 }
 
+/// Every element of a set; none when there is no such set or table.
+pub fn dump_elements(socket: &mut Socket, table: &str, set: &str) -> Result<Vec<Element>, Error> {
+    let mut request = Request::new();
+    request.message(SUBSYSTEM << 8 | GETSETELEM, 0, &[INET, 0, 0, 0], |body| {
+        body.text(1, table);
+        body.text(2, set);
+    });
+    let mut elements = Vec::new();
+    let result = socket.dump(request, |message| {
+        for (_, item) in message.attributes(4).nested(3) {
+            let item = Attributes(item);
+            let flags = item.find(3).and_then(|bytes| bytes.try_into().ok()).map_or(0, u32::from_be_bytes);
+            elements.push(Element {
+                key: item.nested(1).find(1).unwrap_or_default().to_vec(),
+                data: item.nested(2).find(1).unwrap_or_default().to_vec(),
+                ends: flags & INTERVAL_END != 0,
+            });
+        }
+    });
+    match result {
+        Err(error) if error.errno() == libc::ENOENT => Ok(Vec::new()),
+        result => result.map(|()| elements),
+    }
+}
+
 /// The type number of a concatenation: six bits per part.
 fn type_number(parts: &[Type]) -> u32 {
     parts.iter().fold(0, |number, part| number << 6 | *part as u32)
@@ -264,6 +291,8 @@ fn length(parts: &[Type]) -> u32 {
 const DROP: i32 = 0;
 const ACCEPT: i32 = 1;
 const IMMEDIATE_VERDICT_REGISTER: u32 = 0;
+/// The address is this machine's own (RTN_LOCAL).
+const RTN_LOCAL: u32 = 2;
 
 /// What `meta` loads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -342,15 +371,23 @@ impl Rule<'_> {
 
     /// Goes on only when the destination is an address of this machine.
     pub fn destination_is_local(&mut self, scratch: Register) -> &mut Self {
+        self.destination_type(scratch).equals(scratch, &RTN_LOCAL.to_ne_bytes())
+    }
+
+    /// Goes on only when the destination is no address of this machine.
+    pub fn destination_is_not_local(&mut self, scratch: Register) -> &mut Self {
+        self.destination_type(scratch).differs(scratch, &RTN_LOCAL.to_ne_bytes())
+    }
+
+    /// Loads the type of the destination address, an RTN_ number.
+    fn destination_type(&mut self, into: Register) -> &mut Self {
         const ADDRESS_TYPE: u32 = 3;
         const DESTINATION: u32 = 2;
-        const RTN_LOCAL: u32 = 2;
         self.expression("fib", |data| {
-            data.be32(1, scratch.number());
+            data.be32(1, into.number());
             data.be32(2, ADDRESS_TYPE);
             data.be32(3, DESTINATION);
-        });
-        self.equals(scratch, &RTN_LOCAL.to_ne_bytes())
+        })
     }
 
     /// Keeps the masked bits of a register.

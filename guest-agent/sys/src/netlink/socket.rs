@@ -135,6 +135,23 @@ impl Socket {
         self.acknowledgements(first, count, 1)
     }
 
+    /// Asks for one object and hands the answer to `each`.
+    pub fn get(&mut self, mut request: Request, mut each: impl FnMut(Message<'_>)) -> Result<(), Error> {
+        let sequence = self.number(&mut request, NLM_F_REQUEST);
+        self.send(&request)?;
+        let length = self.receive(libc::MSG_DONTWAIT)?;
+        match Message::first(&self.buffer[..length]) {
+            Some((message, _)) if message.sequence == sequence => {
+                if message.kind == NLMSG_ERROR {
+                    return refusal(&message, 0).map_or(Ok(()), Err);
+                }
+                each(message);
+                Ok(())
+            }
+            _ => Err(malformed("the kernel did not answer").into()),
+        }
+    }
+
     /// Sends a dump request and hands every message of the answer to `each`.
     pub fn dump(&mut self, mut request: Request, mut each: impl FnMut(Message<'_>)) -> Result<(), Error> {
         let sequence = self.number(&mut request, NLM_F_REQUEST | NLM_F_DUMP);

@@ -1,0 +1,264 @@
+//! Published ports on this machine.
+//!
+//! A bound socket holds the port, so that a busy one is refused and nobody else takes it. IPv4 traffic never
+//! reaches that socket: the packet filter rewrites it to the container. What does reach it, connections to
+//! `[::1]` above all, as addresses cannot be rewritten across families, is relayed by a task.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rustix::net::{self, AddressFamily, SocketFlags, SocketType, sockopt};
+use tokio::task::JoinHandle;
+
+use crate::filter::{Filter, Forwarding, ipv4_pair};
+use crate::publish::{BoxFuture, PublishError, PublishSpec, PublishedPort, Publisher};
+use crate::spec::Protocol;
+
+/// Connections that may wait for the relay.
+const BACKLOG: i32 = 1024;
+/// How often a port number that is free on IPv4 and taken on IPv6 is tried anew.
+const EPHEMERAL_ATTEMPTS: usize = 32;
+/// A UDP conversation without a packet for so long is over, as in the kernel's own connection tracking.
+const UDP_IDLE: Duration = Duration::from_secs(120);
+/// Conversations at once through one relayed UDP port; the oldest must end before another begins.
+const UDP_CONVERSATIONS: usize = 1024;
+
+/// Opens ports on this machine.
+pub(crate) struct Native {
+    filter: Arc<Mutex<Filter>>,
+}
+
+impl Native {
+    pub(crate) fn new(filter: Arc<Mutex<Filter>>) -> Native {
+        Native { filter }
+    }
+
+    fn open(&self, spec: &PublishSpec) -> Result<Box<dyn PublishedPort>, PublishError> {
+        let held = hold(spec)?;
+        let mut port = Open {
+            filter: self.filter.clone(),
+            addresses: Vec::new(),
+            forwardings: Vec::new(),
+            relays: Vec::new(),
+        };
+        for (address, socket) in held {
+            port.addresses.push(address);
+            if let Some((listen, target)) = ipv4_pair(address, spec.target) {
+                let forwarding = Forwarding { listen, protocol: spec.protocol, target };
+                let mut filter = self.filter.lock().unwrap_or_else(PoisonError::into_inner);
+                filter.add_port(&forwarding).map_err(|error| PublishError::Forward {
+                    address,
+                    target: spec.target,
+                    source: error.into(),
+                })?;
+                port.forwardings.push(forwarding);
+            }
+            port.relays.push(relay(socket, spec).map_err(|source| bind_error(spec, address, source))?);
+        }
+        Ok(Box::new(port))
+    }
+}
+
+impl Publisher for Native {
+    fn publish<'a>(
+        &'a self,
+        spec: &'a PublishSpec,
+    ) -> BoxFuture<'a, Result<Box<dyn PublishedPort>, PublishError>> {
+        // Nothing here waits: binding and the filter's transaction take microseconds.
+        Box::pin(async move { self.open(spec) })
+    }
+}
+
+struct Open {
+    filter: Arc<Mutex<Filter>>,
+    addresses: Vec<SocketAddr>,
+    forwardings: Vec<Forwarding>,
+    relays: Vec<JoinHandle<()>>,
+}
+
+impl PublishedPort for Open {
+    fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        // The rewriting ends before the port is free for others.
+        for forwarding in &self.forwardings {
+            let mut filter = self.filter.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Err(error) = filter.remove_port(forwarding) {
+                tracing::warn!(listen = %forwarding.listen, %error, "cannot remove a published port's forwarding");
+            }
+        }
+        for relay in &self.relays {
+            relay.abort();
+        }
+    }
+}
+
+/// Binds every address of the request under one port number.
+fn hold(spec: &PublishSpec) -> Result<Vec<(SocketAddr, OwnedFd)>, PublishError> {
+    let ips = match spec.host_ip {
+        Some(ip) => vec![ip],
+        None => vec![IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)],
+    };
+    let mut attempts = if spec.host_port == 0 { EPHEMERAL_ATTEMPTS } else { 1 };
+    loop {
+        attempts -= 1;
+        match hold_once(spec, &ips) {
+            Err(PublishError::Bind { source, .. })
+                if source.kind() == io::ErrorKind::AddrInUse && attempts > 0 => {}
+            result => return result,
+        }
+    }
+}
+
+fn hold_once(spec: &PublishSpec, ips: &[IpAddr]) -> Result<Vec<(SocketAddr, OwnedFd)>, PublishError> {
+    let mut held: Vec<(SocketAddr, OwnedFd)> = Vec::new();
+    for ip in ips {
+        let port = held.first().map_or(spec.host_port, |(address, _)| address.port());
+        let wanted = SocketAddr::new(*ip, port);
+        match bind(wanted, spec.protocol) {
+            Ok(bound) => held.push(bound),
+            // A machine without IPv6 publishes on IPv4 alone when the address was not asked for.
+            Err(error) if ip.is_ipv6() && spec.host_ip.is_none() && lacks_family(&error) => {}
+            Err(error) => return Err(bind_error(spec, wanted, error)),
+        }
+    }
+    Ok(held)
+}
+
+fn bind(address: SocketAddr, protocol: Protocol) -> io::Result<(SocketAddr, OwnedFd)> {
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let kind = if protocol == Protocol::Tcp { SocketType::STREAM } else { SocketType::DGRAM };
+    let socket = net::socket_with(family, kind, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)?;
+    if address.is_ipv6() {
+        sockopt::set_ipv6_v6only(&socket, true)?;
+    }
+    if protocol == Protocol::Tcp {
+        // Connections of the port's last owner that linger in TIME_WAIT must not refuse it.
+        sockopt::set_socket_reuseaddr(&socket, true)?;
+    }
+    net::bind(&socket, &address)?;
+    if protocol == Protocol::Tcp {
+        net::listen(&socket, BACKLOG)?;
+    }
+    let bound = SocketAddr::try_from(net::getsockname(&socket)?).map_err(io::Error::from)?;
+    Ok((bound, socket))
+}
+
+fn lacks_family(error: &io::Error) -> bool {
+    let code = error.raw_os_error();
+    code == Some(libc::EAFNOSUPPORT) || code == Some(libc::EADDRNOTAVAIL)
+}
+
+fn bind_error(spec: &PublishSpec, address: SocketAddr, source: io::Error) -> PublishError {
+    PublishError::Bind { address, target: spec.target, protocol: spec.protocol, source }
+}
+
+/// Starts relaying what reaches the held socket.
+fn relay(socket: OwnedFd, spec: &PublishSpec) -> io::Result<JoinHandle<()>> {
+    let target = spec.target;
+    Ok(match spec.protocol {
+        Protocol::Tcp => {
+            let listener = tokio::net::TcpListener::from_std(TcpListener::from(socket))?;
+            tokio::spawn(relay_connections(listener, target))
+        }
+        Protocol::Udp => {
+            let socket = tokio::net::UdpSocket::from_std(UdpSocket::from(socket))?;
+            tokio::spawn(relay_datagrams(Arc::new(socket), target))
+        }
+    })
+}
+
+async fn relay_connections(listener: tokio::net::TcpListener, target: SocketAddr) {
+    // Connections end with the port: dropping the set aborts them.
+    let mut connections = tokio::task::JoinSet::new();
+    loop {
+        while connections.try_join_next().is_some() {}
+        let mut client = match listener.accept().await {
+            Ok((client, _)) => client,
+            Err(error) => {
+                tracing::debug!(%error, "cannot accept on a published port");
+                // Out of descriptors, mostly: accepting at once again would spin.
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        connections.spawn(async move {
+            // A refused connection closes the client's: it sees a reset or the end, as through any relay.
+            if let Ok(mut container) = tokio::net::TcpStream::connect(target).await {
+                let _ = tokio::io::copy_bidirectional(&mut client, &mut container).await;
+            }
+        });
+    }
+}
+
+/// The conversations of one relayed UDP port; they end with it.
+#[derive(Default)]
+struct Conversations(HashMap<SocketAddr, (Arc<tokio::net::UdpSocket>, JoinHandle<()>)>);
+
+impl Conversations {
+    /// The socket towards the container that stands for `client`; `None` when there are too many.
+    async fn of(
+        &mut self,
+        client: SocketAddr,
+        socket: &Arc<tokio::net::UdpSocket>,
+        target: SocketAddr,
+    ) -> Option<Arc<tokio::net::UdpSocket>> {
+        if let Some((container, task)) = self.0.get(&client)
+            && !task.is_finished()
+        {
+            return Some(container.clone());
+        }
+        self.0.retain(|_, (_, task)| !task.is_finished());
+        if self.0.len() >= UDP_CONVERSATIONS {
+            return None;
+        }
+        let any =
+            if target.is_ipv4() { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { Ipv6Addr::UNSPECIFIED.into() };
+        let container = Arc::new(tokio::net::UdpSocket::bind((any, 0)).await.ok()?);
+        container.connect(target).await.ok()?;
+        let task = tokio::spawn(relay_answers(socket.clone(), container.clone(), client));
+        self.0.insert(client, (container.clone(), task));
+        Some(container)
+    }
+}
+
+impl Drop for Conversations {
+    fn drop(&mut self) {
+        for (_, task) in self.0.values() {
+            task.abort();
+        }
+    }
+}
+
+async fn relay_datagrams(socket: Arc<tokio::net::UdpSocket>, target: SocketAddr) {
+    let mut conversations = Conversations::default();
+    let mut buffer = vec![0; 65_536];
+    loop {
+        // An error here is an ICMP answer to something sent earlier; the port stays open.
+        let Ok((length, client)) = socket.recv_from(&mut buffer).await else { continue };
+        if let Some(container) = conversations.of(client, &socket, target).await {
+            let _ = container.send(&buffer[..length]).await;
+        }
+    }
+}
+
+async fn relay_answers(
+    socket: Arc<tokio::net::UdpSocket>,
+    container: Arc<tokio::net::UdpSocket>,
+    client: SocketAddr,
+) {
+    let mut buffer = vec![0; 65_536];
+    while let Ok(Ok(length)) = tokio::time::timeout(UDP_IDLE, container.recv(&mut buffer)).await {
+        if socket.send_to(&buffer[..length], client).await.is_err() {
+            break;
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! Network namespaces of containers: making one, and configuring the interface inside.
+
+use std::fs;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use sys::netlink::{Error, Family, Request, Socket, link, namespace};
+
+use crate::spec::InterfaceAddress;
+
+/// Settings that dockerd gives every namespace of its own: any user may listen on low ports and send pings, and
+/// no interface but loopback has IPv6 unless its network has.
+const SETTINGS: [(&str, &str); 3] = [
+    ("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0"),
+    ("/proc/sys/net/ipv4/ping_group_range", "0 2147483647"),
+    ("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1"),
+];
+
+/// Loopback is the first link of every namespace.
+const LOOPBACK: u32 = 1;
+
+/// A namespace with loopback up, and a netlink socket in it.
+pub(crate) fn fresh() -> io::Result<(OwnedFd, Socket)> {
+    namespace::fresh(|| {
+        let mut socket = Socket::open(Family::Route)?;
+        let mut request = Request::new();
+        link::set_up(&mut request, LOOPBACK);
+        socket.request(request)?;
+        for (file, value) in SETTINGS {
+            match fs::write(file, value) {
+                // A kernel without IPv6 has no such file.
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(socket)
+    })
+}
+
+/// A netlink socket in a namespace that exists.
+pub(crate) fn open(netns: BorrowedFd<'_>) -> io::Result<Socket> {
+    namespace::within(netns, || Socket::open(Family::Route))
+}
+
+/// Lets the interface called `name` have IPv6 addresses.
+pub(crate) fn enable_ipv6(netns: BorrowedFd<'_>, name: &str) -> io::Result<()> {
+    namespace::within(netns, || fs::write(format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6"), "0"))
+}
+
+/// What an interface inside gets.
+pub(crate) struct Interface<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) ipv4: Option<InterfaceAddress<Ipv4Addr>>,
+    pub(crate) ipv6: Option<InterfaceAddress<Ipv6Addr>>,
+    pub(crate) gateways: Vec<IpAddr>,
+}
+
+/// Gives the interface its addresses, switches it on and sets the default routes.
+pub(crate) fn configure(socket: &mut Socket, interface: &Interface<'_>) -> Result<(), Error> {
+    let found = link::find(socket, interface.name)?;
+    let index = found.map(|link| link.index).ok_or_else(|| io::Error::from_raw_os_error(libc::ENODEV))?;
+    let mut request = Request::new();
+    if let Some(InterfaceAddress { address, prefix }) = interface.ipv4 {
+        let broadcast = crate::subnet::Subnet::new(address.into(), prefix).map(|subnet| subnet.last());
+        link::add_address(&mut request, index, address.into(), prefix, broadcast);
+    }
+    if let Some(InterfaceAddress { address, prefix }) = interface.ipv6 {
+        link::add_address(&mut request, index, address.into(), prefix, None);
+    }
+    link::set_up(&mut request, index);
+    for gateway in &interface.gateways {
+        link::add_default_route(&mut request, *gateway);
+    }
+    socket.request(request)
+}
