@@ -25,7 +25,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::sync::watch;
 
 use crate::body::Answer;
@@ -185,15 +185,17 @@ async fn reached(mut phase: watch::Receiver<Phase>, wanted: Phase) {
     }
 }
 
-/// Closes a connection so that the last answer arrives: what the client still sends is read for a moment,
-/// as closing over unread bytes makes TCP throw the answer away.
 async fn close<T: AsyncRead + AsyncWrite + Unpin>(mut io: T) {
-    const LINGER: Duration = Duration::from_millis(500);
-    const LINGER_BYTES: u64 = 1 << 20;
     if io.shutdown().await.is_ok() {
-        let mut rest = io.take(LINGER_BYTES);
-        let _ = tokio::time::timeout(LINGER, tokio::io::copy(&mut rest, &mut tokio::io::sink())).await;
+        linger(io).await;
     }
+}
+
+/// Reads what a client still sends, for a moment: to close over unread bytes makes the kernel tell the
+/// client of a reset connection, before or instead of the last bytes that were sent to it.
+pub(crate) async fn linger<T: AsyncRead + Unpin>(mut io: T) {
+    const LINGER: Duration = Duration::from_millis(500);
+    let _ = tokio::time::timeout(LINGER, tokio::io::copy(&mut io, &mut tokio::io::sink())).await;
 }
 
 /// A byte stream that knows whether everything written to it was flushed.
@@ -256,7 +258,7 @@ mod tests {
     use bytes::Bytes;
     use futures_util::StreamExt;
     use http::StatusCode;
-    use tokio::io::DuplexStream;
+    use tokio::io::{AsyncReadExt, DuplexStream};
 
     /// `/echo` is taken over and sends back what it gets until its end, then `bye`; `/wait` sends its head
     /// and never ends; anything else is answered with its path.

@@ -6,6 +6,8 @@ use engine::images::{ImageListOptions, PullRequest};
 use futures_util::StreamExt;
 use http::StatusCode;
 use http_body_util::BodyDataStream;
+use serde::Serialize;
+use serde_json::{Value, json};
 use tokio_util::io::StreamReader;
 
 use crate::body::{self, Answer, Body};
@@ -14,6 +16,7 @@ use crate::error::ApiError;
 use crate::registry_auth;
 use crate::router::whole;
 use crate::stream::progress;
+use crate::version::Version;
 
 type Result<T = Answer> = std::result::Result<T, ApiError>;
 
@@ -47,7 +50,12 @@ async fn list(call: Call) -> Result {
         filters: call.query.filters()?,
         shared_size: call.query.flag("shared-size"),
     };
-    Ok(body::json(StatusCode::OK, &call.engine.images().list(options).await?))
+    let images = call.engine.images().list(options).await?;
+    if call.version.at_least(44) {
+        return Ok(body::json(StatusCode::OK, &images));
+    }
+    let images: Vec<Value> = images.iter().map(|image| as_before(call.version, image)).collect();
+    Ok(body::json(StatusCode::OK, &images))
 }
 
 /// `POST /images/create`
@@ -87,7 +95,30 @@ async fn save(call: Call, names: Vec<String>) -> Result {
 
 /// `GET /images/{name}/json`
 async fn inspect(call: Call, name: &str) -> Result {
-    Ok(body::json(StatusCode::OK, &call.engine.images().inspect(name).await?))
+    let image = call.engine.images().inspect(name).await?;
+    if call.version.at_least(44) {
+        return Ok(body::json(StatusCode::OK, &image));
+    }
+    Ok(body::json(StatusCode::OK, &as_before(call.version, &image)))
+}
+
+/// An image as older clients know it: with a virtual size up to 1.43, and up to 1.42 with a name even where
+/// it has none.
+fn as_before<T: Serialize>(version: Version, image: &T) -> Value {
+    let mut document = serde_json::to_value(image).unwrap_or_default();
+    if let Some(fields) = document.as_object_mut() {
+        let size = fields.get("Size").cloned().unwrap_or_default();
+        fields.insert("VirtualSize".to_owned(), size);
+        let untagged = fields.get("RepoTags").and_then(Value::as_array).is_some_and(Vec::is_empty);
+        if untagged && !version.at_least(43) && fields.contains_key("ParentId") {
+            fields.insert("RepoTags".to_owned(), json!(["<none>:<none>"]));
+            let digests = fields.get("RepoDigests").and_then(Value::as_array);
+            if digests.is_none_or(Vec::is_empty) {
+                fields.insert("RepoDigests".to_owned(), json!(["<none>@<none>"]));
+            }
+        }
+    }
+    document
 }
 
 /// `GET /images/{name}/history`
@@ -110,4 +141,21 @@ async fn remove(call: Call, name: String) -> Result {
     let (force, noprune) = (call.query.flag("force"), call.query.flag("noprune"));
     let removed = whole(async move { call.engine.images().remove(&name, force, noprune).await }).await?;
     Ok(body::json(StatusCode::OK, &removed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use engine::images::ImageSummary;
+
+    #[test]
+    fn older_clients_get_the_fields_that_they_know() {
+        let version = |minor| Version { major: 1, minor };
+        let image = ImageSummary { size: 7, ..ImageSummary::default() };
+        let document = as_before(version(43), &image);
+        assert_eq!((&document["VirtualSize"], &document["RepoTags"]), (&json!(7), &json!([])));
+        assert_eq!(as_before(version(42), &image)["RepoTags"], json!(["<none>:<none>"]));
+        let tagged = ImageSummary { repo_tags: vec!["a:b".into()], ..image };
+        assert_eq!(as_before(version(24), &tagged)["RepoTags"], json!(["a:b"]));
+    }
 }

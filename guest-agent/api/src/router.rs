@@ -3,7 +3,7 @@
 use std::future::Future;
 
 use engine::Engine;
-use engine::system::ENGINE_VERSION;
+use engine::system::API_VERSION;
 use http::{HeaderMap, HeaderValue, Request, StatusCode};
 use hyper::body::Incoming;
 
@@ -12,7 +12,7 @@ use crate::call::Call;
 use crate::error::ApiError;
 use crate::query::{self, Query};
 use crate::stream::hijack::Takeover;
-use crate::version::{self, MAXIMUM_VERSION};
+use crate::version;
 use crate::{containers, exec, images, networks, system, unserved, volumes};
 
 /// Answers one request, whatever it is.
@@ -39,14 +39,14 @@ pub(crate) async fn answer(
 
 /// The headers by which clients know the engine; they look at them on any answer, errors too.
 fn identify(headers: &mut HeaderMap) {
-    headers.insert("api-version", text(&MAXIMUM_VERSION.to_string()));
-    headers.insert("docker-experimental", HeaderValue::from_static("false"));
-    headers.insert("ostype", HeaderValue::from_static("linux"));
-    headers.insert("server", text(&format!("Sampan/{ENGINE_VERSION} (linux)")));
-}
-
-fn text(value: &str) -> HeaderValue {
-    HeaderValue::from_str(value).unwrap_or(HeaderValue::from_static(""))
+    for (name, value) in [
+        ("api-version", API_VERSION),
+        ("docker-experimental", "false"),
+        ("ostype", "linux"),
+        ("server", concat!("Sampan/", env!("CARGO_PKG_VERSION"), " (linux)")),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
 }
 
 async fn dispatch(

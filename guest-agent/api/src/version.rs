@@ -84,6 +84,12 @@ mod tests {
     }
 
     #[test]
+    fn the_window_is_the_one_that_the_engine_announces() {
+        assert_eq!(MAXIMUM_VERSION.to_string(), engine::system::API_VERSION);
+        assert_eq!(MINIMUM_VERSION.to_string(), engine::system::MIN_API_VERSION);
+    }
+
+    #[test]
     fn both_ends_of_the_window_are_served() {
         assert_eq!(split_prefix("/v1.24/info").unwrap(), (MINIMUM_VERSION, "/info"));
         assert_eq!(split_prefix("/v1.51/info").unwrap(), (MAXIMUM_VERSION, "/info"));

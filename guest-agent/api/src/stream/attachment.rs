@@ -8,6 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 
 use super::frame;
 use super::hijack::Raw;
+use crate::connection;
 
 /// How much of a client's input is read at once.
 const READ: usize = 32 << 10;
@@ -18,22 +19,26 @@ const READ: usize = 32 << 10;
 /// half-closed. (docker's own command half-closes at once when it has no stdin to send.)
 pub(crate) async fn carry(raw: Raw, attachment: Attachment) {
     let Attachment { tty, output, input } = attachment;
-    let (from_client, to_client) = tokio::io::split(raw);
-    let typing = async move {
-        match input {
-            Some(input) => send_input(from_client, input).await,
-            None => End::OfInput,
-        }
-    };
-    let showing = send_output(to_client, output, tty);
-    tokio::pin!(typing, showing);
-    tokio::select! {
-        () = &mut showing => {}
-        end = &mut typing => match end {
-            End::OfInput => showing.await,
-            End::Detached => {}
+    let (mut from_client, to_client) = tokio::io::split(raw);
+    {
+        let typing = async {
+            match input {
+                Some(input) => send_input(&mut from_client, input).await,
+                None => End::OfInput,
+            }
+        };
+        let showing = send_output(to_client, output, tty);
+        tokio::pin!(typing, showing);
+        tokio::select! {
+            () = &mut showing => {}
+            end = &mut typing => match end {
+                End::OfInput => showing.await,
+                End::Detached => {}
+            }
         }
     }
+    // Closing over input that nobody reads any more would turn the end of the output into an error.
+    connection::linger(from_client).await;
 }
 
 enum End {
@@ -41,7 +46,7 @@ enum End {
     Detached,
 }
 
-async fn send_input(mut client: ReadHalf<Raw>, mut input: Input) -> End {
+async fn send_input(client: &mut ReadHalf<Raw>, mut input: Input) -> End {
     let mut buffer = BytesMut::new();
     loop {
         buffer.reserve(READ);
@@ -66,7 +71,7 @@ async fn send_output(mut client: WriteHalf<Raw>, mut output: BoxStream<OutputChu
             return;
         }
     }
-    // The client may be gone already, which is what closing says to it.
+    // A client that is gone already needs no end of the output.
     let _ = client.shutdown().await;
 }
 

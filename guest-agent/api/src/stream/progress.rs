@@ -152,7 +152,7 @@ mod tests {
             text(&layer),
             format!(
                 "{{\"status\":\"Downloading\",\"progressDetail\":{{\"current\":1500000,\"total\":3000000}},\"progress\":\"{}\",\"id\":\"abc\"}}\r\n",
-                bar.replace('>', ">")
+                bar
             )
         );
         let done = Progress::Layer { id: "abc".into(), status: "Pull complete".into(), current: 0, total: 0 };
