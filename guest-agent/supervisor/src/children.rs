@@ -149,6 +149,16 @@ impl Children {
         Ok(())
     }
 
+    /// Kills a child, if it lives, and forgets it at once; its end is an orphan's.
+    pub(crate) fn discard(&mut self, key: &str) -> io::Result<()> {
+        let child = self.by_key.remove(key).ok_or_else(|| errno(libc::ENOENT))?;
+        if child.exit.is_none() {
+            self.keys.remove(&child.pid);
+            sys::signal::send_to(child.pidfd.as_fd(), libc::SIGKILL)?;
+        }
+        Ok(())
+    }
+
     pub(crate) fn kill_all(&self) {
         for child in self.by_key.values().filter(|child| child.exit.is_none()) {
             if let Err(error) = sys::signal::send_to(child.pidfd.as_fd(), libc::SIGKILL) {

@@ -152,6 +152,13 @@ impl Client {
         Ok(())
     }
 
+    /// Kills a child, if it lives, and forgets it with everything that was held for it.
+    pub fn discard(&self, key: &str) -> io::Result<()> {
+        self.call(Call::Discard { key: key.to_owned() }, &[], None)?;
+        self.0.state().exits.remove(key);
+        Ok(())
+    }
+
     /// Gives the supervisor more descriptors to hold for a child.
     pub fn hold(&self, key: &str, held: &[(Role, BorrowedFd<'_>)]) -> io::Result<()> {
         let roles = held.iter().map(|(role, _)| *role).collect();

@@ -350,6 +350,7 @@ impl<H: Hooks> Server<H> {
             Call::Hold { key, roles } => self.children.hold(&key, roles, fds),
             Call::Unhold { key, role } => self.children.unhold(&key, role),
             Call::Release { key } => self.children.release(&key),
+            Call::Discard { key } => self.children.discard(&key),
             Call::Ready => {
                 engine.ready = true;
                 Ok(())

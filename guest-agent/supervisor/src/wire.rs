@@ -90,6 +90,9 @@ pub(crate) enum Call {
     Release {
         key: String,
     },
+    Discard {
+        key: String,
+    },
     Ready,
 }
 
