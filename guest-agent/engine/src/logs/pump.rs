@@ -47,7 +47,7 @@ pub(crate) async fn pump(
     };
     let registered = rustix::io::ioctl_fionbio(&fd, true)
         .map_err(io::Error::from)
-        .and_then(|()| AsyncFd::register_with_interest(fd, Interest::READABLE).map_err(|error| error.into_parts().1));
+        .and_then(|()| AsyncFd::with_interest(fd, Interest::READABLE));
     let fd = match registered {
         Ok(fd) => fd,
         Err(error) => {
