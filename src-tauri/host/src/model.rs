@@ -139,6 +139,9 @@ impl Failure {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
 pub struct VmStatus {
+    /// Grows with every change; a later one has seen all that an earlier one has.
+    #[ts(type = "number")]
+    pub revision: u64,
     /// Where the VM stands.
     pub vm: VmState,
     /// Since when, in milliseconds since 1970.

@@ -3,7 +3,7 @@
 //! A value comes from the command line, else from the environment, else from `settings.json`, else it is the default.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
@@ -73,6 +73,8 @@ pub struct Settings {
     pub tools: Vec<PathBuf>,
     /// Docker's own configuration directory.
     pub docker_config: PathBuf,
+    /// Whether the Docker context may be written: only for the one home whose socket it names.
+    pub writes_context: bool,
     /// `PATH`, for look-ups and child processes.
     pub search_path: OsString,
 }
@@ -140,6 +142,7 @@ impl Settings {
             image_dir: environment.image.clone(),
             guest_agent: environment.guest_agent.clone(),
             tools,
+            writes_context: environment.sampan_home.is_none() || environment.docker_config.is_some(),
             docker_config: environment.docker_config.clone().unwrap_or_else(|| home.join(".docker")),
             search_path: environment.path.clone().unwrap_or_default(),
         })
@@ -165,6 +168,33 @@ impl Settings {
         self.preferences.hypervisor.unwrap_or(default)
     }
 
+    /// Where the VM image is: as told, in the app's bundle, or in the source tree that this program was built in.
+    pub fn image_dir(&self) -> PathBuf {
+        if let Some(dir) = &self.image_dir {
+            return dir.clone();
+        }
+        let relative = PathBuf::from("vm-image/out").join(crate::vm::assets::ARCHITECTURE);
+        let packed = |dir: &PathBuf| {
+            let bundle = dir.parent().map(|contents| contents.join("Resources/vm-image"));
+            let tree = dir.parent().and_then(Path::parent).map(|tree| tree.join(&relative));
+            [bundle, tree].into_iter().flatten().find(|dir| dir.join("manifest.json").exists())
+        };
+        program_dir().as_ref().and_then(packed).unwrap_or(relative)
+    }
+
+    /// The guest agent for `native`: as told, or as the source tree that this program was built in made it.
+    pub fn guest_agent(&self) -> Option<PathBuf> {
+        const TARGET: &str = if cfg!(target_arch = "aarch64") {
+            "aarch64-unknown-linux-gnu"
+        } else {
+            "x86_64-unknown-linux-gnu"
+        };
+        let built = || Some(program_dir()?.parent()?.join(TARGET).join("release/guest-agent"));
+        let told = self.guest_agent.clone();
+        told.or_else(|| built().filter(|file| is_executable(file)))
+            .or_else(|| self.find_program("guest-agent"))
+    }
+
     /// Processors of the VM.
     pub fn cpus(&self) -> u32 {
         let host =
@@ -187,16 +217,17 @@ impl Settings {
 /// Programs that were built or packed beside ours: the directory of this program, and `tools/bin` of the build
 /// directory that it stands in (`target/debug/sampan` finds `target/tools/bin`).
 fn beside_program() -> Vec<PathBuf> {
-    let Some(own) = std::env::current_exe().ok().and_then(|exe| exe.canonicalize().ok()) else {
-        return Vec::new();
-    };
-    let Some(dir) = own.parent() else { return Vec::new() };
-    let mut found = vec![dir.to_owned()];
-    found.extend(dir.parent().map(|build| build.join("tools/bin")));
-    found
+    let Some(dir) = program_dir() else { return Vec::new() };
+    let tools = dir.parent().map(|build| build.join("tools/bin"));
+    std::iter::once(dir).chain(tools).collect()
 }
 
-fn is_executable(file: &std::path::Path) -> bool {
+/// The directory of this program.
+fn program_dir() -> Option<PathBuf> {
+    Some(std::env::current_exe().ok()?.canonicalize().ok()?.parent()?.to_owned())
+}
+
+fn is_executable(file: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt as _;
     file.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }

@@ -10,8 +10,16 @@
 //! Everything above this trait is the same code for all three. A [`Vm`] exists only while there is (or was) a
 //! machine, so there is no state in which a call makes no sense but "it has ended already".
 
+#[cfg(target_os = "linux")]
+mod child;
+#[cfg(target_os = "linux")]
+mod kvm;
+#[cfg(target_os = "linux")]
 pub mod native;
+#[cfg(target_os = "linux")]
 pub mod qemu;
+#[cfg(target_os = "linux")]
+mod qmp;
 
 use std::future::Future;
 use std::io;
@@ -80,6 +88,11 @@ pub trait Hypervisor: Send + Sync {
         true
     }
 
+    /// The guest's name of the console that is written to [`VmSpec::console`].
+    fn console_device(&self) -> &'static str {
+        "hvc0"
+    }
+
     /// Checks what can be checked without starting: programs, rights.
     fn check(&self) -> Result<(), Failure>;
 
@@ -96,7 +109,12 @@ pub trait Vm: Send + Sync {
     fn listen(&self, port: u32) -> BoxFuture<'_, io::Result<Incoming>>;
 
     /// Opens a stream to the engine's API, with half-close in both directions.
-    fn connect_api(&self) -> BoxFuture<'_, io::Result<BoxStream>>;
+    fn connect_api(&self) -> BoxFuture<'_, io::Result<BoxStream>> {
+        Box::pin(async move {
+            let stream = self.connect(protocol::ports::DOCKER_API).await?;
+            Ok(Box::new(protocol::FramedStream::new(stream)) as BoxStream)
+        })
+    }
 
     /// Whether a wall stands between guest and host, so that the fabric has to carry what crosses it.
     fn has_wall(&self) -> bool {
@@ -113,11 +131,38 @@ pub trait Vm: Send + Sync {
     fn exited(&self) -> watch::Receiver<Option<Exit>>;
 }
 
-/// The hypervisor that the settings ask for, of those that this crate has; `None` for Apple's, which is in `vz`.
-pub fn from_settings(settings: &crate::settings::Settings) -> Option<Arc<dyn Hypervisor>> {
+/// The hypervisor that the settings ask for, of those that this crate has: QEMU and none, on Linux. Apple's is in `vz`.
+pub fn from_settings(settings: &crate::settings::Settings) -> Result<Arc<dyn Hypervisor>, Failure> {
     match settings.hypervisor() {
-        HypervisorKind::Apple => None,
-        HypervisorKind::Qemu => Some(Arc::new(qemu::Qemu::new(settings))),
-        HypervisorKind::Native => Some(Arc::new(native::Native::new(settings))),
+        #[cfg(target_os = "linux")]
+        HypervisorKind::Qemu => Ok(Arc::new(qemu::Qemu::new(settings))),
+        #[cfg(target_os = "linux")]
+        HypervisorKind::Native => Ok(Arc::new(native::Native::new(settings))),
+        other => {
+            let message = format!("the hypervisor `{}` does not exist on this system", name(other));
+            Err(Failure::new(crate::model::FailureKind::MissingDependency, message))
+        }
     }
+}
+
+fn name(kind: HypervisorKind) -> &'static str {
+    match kind {
+        HypervisorKind::Apple => "apple",
+        HypervisorKind::Qemu => "qemu",
+        HypervisorKind::Native => "native",
+    }
+}
+
+/// The kernel gives a unix socket's path 108 bytes (104 on macOS), with the NUL at its end.
+pub fn check_socket_path(path: &std::path::Path) -> Result<(), Failure> {
+    const ROOM: usize = if cfg!(target_os = "macos") { 103 } else { 107 };
+    let length = path.as_os_str().len();
+    if length <= ROOM {
+        return Ok(());
+    }
+    let message = format!(
+        "`{}` has {length} bytes, and the path of a socket may have {ROOM}: set SAMPAN_HOME to a shorter directory",
+        path.display()
+    );
+    Err(Failure::new(crate::model::FailureKind::System, message))
 }

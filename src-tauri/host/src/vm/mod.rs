@@ -1,1 +1,6 @@
-//! The virtual machine's life.
+//! The virtual machine's life: a pure table of states, the task that owns it, and the files that it needs.
+
+pub mod assets;
+pub mod boot;
+pub mod machine;
+pub mod state;

@@ -1,0 +1,387 @@
+//! The task that owns the VM: it alone changes its state. Others send requests and watch.
+//!
+//! Whatever takes time (a boot, a shutdown, a pause) runs in a task beside and comes back as an event, so a
+//! request is answered at once in every state. Events carry the number of the boot that they belong to; those of
+//! an earlier one are dropped.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::boot::{self, Live, Plan};
+use super::state::{Action, Input, STEADY_AFTER, State};
+use super::{assets, state};
+use crate::docker::context;
+use crate::docker::socket::{Api, Backend, DockerSocket};
+use crate::hypervisor::{BoxFuture, BoxStream, Exit, Vm};
+use crate::model::{Failure, FailureKind, Stage, StageReport, VmState, VmStatus};
+
+/// Requests to the owner.
+#[derive(Debug)]
+enum Request {
+    /// Answered with the status' revision once the start has begun.
+    Start(oneshot::Sender<u64>),
+    /// Answered once nothing runs any more.
+    Stop(oneshot::Sender<()>),
+}
+
+/// What the tasks beside report.
+enum Event {
+    Reached(Stage),
+    Booted(Result<Live, Failure>),
+    Ended(Exit),
+    PauseOver,
+    Steady,
+    ContextWritten(Result<(), String>),
+}
+
+/// A handle to the owner. The VM is killed when the last one is dropped.
+#[derive(Debug, Clone)]
+pub(crate) struct Machine {
+    requests: mpsc::Sender<Request>,
+}
+
+impl Machine {
+    /// Starts the owning task, which publishes what it knows in `status`.
+    pub(crate) fn spawn(plan: Plan, status: watch::Sender<VmStatus>) -> Machine {
+        let (requests, incoming) = mpsc::channel(16);
+        status.send_replace(initial_status(&plan));
+        tokio::spawn(Owner::new(plan, status).run(incoming));
+        Machine { requests }
+    }
+
+    /// Wants the VM up. Returns the revision of the status that says so.
+    pub(crate) async fn start(&self) -> Result<u64, Failure> {
+        let (reply, answer) = oneshot::channel();
+        self.requests.send(Request::Start(reply)).await.map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())
+    }
+
+    /// Wants the VM down, and waits for it.
+    pub(crate) async fn stop(&self) -> Result<(), Failure> {
+        let (reply, answer) = oneshot::channel();
+        self.requests.send(Request::Stop(reply)).await.map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())
+    }
+}
+
+fn gone() -> Failure {
+    Failure::new(FailureKind::System, "the task that owns the VM has ended")
+}
+
+/// What is known before anything was done.
+pub(crate) fn initial_status(plan: &Plan) -> VmStatus {
+    let settings = &plan.settings;
+    VmStatus {
+        revision: 0,
+        vm: VmState::Stopped,
+        since_ms: now_ms(),
+        stages: Vec::new(),
+        hypervisor: plan.hypervisor.kind(),
+        accelerator: plan.hypervisor.accelerator(),
+        owner_pid: std::process::id(),
+        cpus: settings.cpus(),
+        memory_mib: settings.memory_mib(),
+        disk: assets::disk_status(&settings.paths.data_disk()),
+        socket: settings.paths.docker_socket(),
+        console: settings.paths.console(),
+        agent_version: None,
+        failed_boots: 0,
+        restarts: 0,
+        warnings: Vec::new(),
+    }
+}
+
+fn now_ms() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(now.as_millis()).unwrap_or_default()
+}
+
+/// The engine of a machine, as the socket sees it.
+struct EngineApi(Arc<dyn Vm>);
+
+impl Api for EngineApi {
+    fn open(&self) -> BoxFuture<'_, io::Result<BoxStream>> {
+        self.0.connect_api()
+    }
+}
+
+struct Owner {
+    plan: Plan,
+    state: State,
+    status: watch::Sender<VmStatus>,
+    events: mpsc::UnboundedSender<(u64, Event)>,
+    reports: mpsc::UnboundedReceiver<(u64, Event)>,
+    /// Number of the boot that events must belong to.
+    boot: u64,
+    cancel: CancellationToken,
+    began: Instant,
+    live: Option<Live>,
+    socket: Option<DockerSocket>,
+    backend: watch::Sender<Backend>,
+    waiting_for_stop: Vec<oneshot::Sender<()>>,
+}
+
+impl Owner {
+    fn new(plan: Plan, status: watch::Sender<VmStatus>) -> Owner {
+        let (events, reports) = mpsc::unbounded_channel();
+        Owner {
+            plan,
+            state: State::Stopped,
+            status,
+            events,
+            reports,
+            boot: 0,
+            cancel: CancellationToken::new(),
+            began: Instant::now(),
+            live: None,
+            socket: None,
+            backend: watch::Sender::new(None),
+            waiting_for_stop: Vec::new(),
+        }
+    }
+
+    async fn run(mut self, mut requests: mpsc::Receiver<Request>) {
+        loop {
+            tokio::select! {
+                request = requests.recv() => match request {
+                    Some(Request::Start(reply)) => {
+                        self.apply(Input::Start).await;
+                        let _ = reply.send(self.status.borrow().revision);
+                    }
+                    Some(Request::Stop(reply)) => {
+                        self.waiting_for_stop.push(reply);
+                        self.apply(Input::Stop).await;
+                    }
+                    None => break,
+                },
+                Some((boot, event)) = self.reports.recv() => {
+                    if boot == self.boot {
+                        self.hear(event).await;
+                    }
+                }
+            }
+        }
+        // Nobody is left to ask for a shutdown.
+        self.cancel.cancel();
+        if let Some(live) = self.live.take() {
+            live.vm.kill().await;
+        }
+    }
+
+    async fn hear(&mut self, event: Event) {
+        match event {
+            Event::Reached(stage) => {
+                self.stage_done(stage);
+                self.apply(Input::Reached(stage)).await;
+            }
+            Event::Booted(Ok(live)) => self.came_up(live).await,
+            Event::Booted(Err(failure)) => {
+                let counts = matches!(failure.kind, FailureKind::BootFailed | FailureKind::Crashed);
+                if counts && matches!(self.state, State::Starting { .. }) {
+                    tracing::warn!(%failure, details = failure.details, "a boot failed");
+                    self.status.send_modify(|status| status.failed_boots += 1);
+                }
+                self.apply(Input::BootFailed(failure)).await;
+            }
+            Event::Ended(exit) => {
+                self.live = None;
+                self.backend.send_replace(None);
+                let input = match exit {
+                    Exit::PoweredOff => Input::PoweredOff,
+                    Exit::Crashed(how) => {
+                        let failure =
+                            Failure::new(FailureKind::Crashed, format!("the VM ended by itself: {how}"));
+                        Input::Crashed(failure.with_details(self.console_tail()))
+                    }
+                };
+                self.apply(input).await;
+            }
+            Event::PauseOver => {
+                self.status.send_modify(|status| status.restarts += 1);
+                self.apply(Input::PauseOver).await;
+            }
+            Event::Steady => self.apply(Input::Steady).await,
+            Event::ContextWritten(Ok(())) => {}
+            Event::ContextWritten(Err(warning)) => self.status.send_modify(|status| {
+                status.revision += 1;
+                status.warnings.push(warning);
+            }),
+        }
+    }
+
+    async fn came_up(&mut self, live: Live) {
+        let vm = Arc::clone(&live.vm);
+        let exit = vm.exited();
+        self.report_later(async move {
+            let mut exit = exit;
+            let how = exit.wait_for(Option::is_some).await.ok().and_then(|how| how.clone());
+            Event::Ended(how.unwrap_or(Exit::PoweredOff))
+        });
+        self.status.send_modify(|status| {
+            status.agent_version.clone_from(&live.agent_version);
+            status.warnings.clone_from(&live.warnings);
+        });
+        self.live = Some(live);
+        if matches!(self.state, State::Stopping) {
+            // The request to stop came while the last stage ended.
+            self.shut_down();
+            return;
+        }
+        self.backend.send_replace(Some(Arc::new(EngineApi(vm))));
+        self.report_later(async {
+            tokio::time::sleep(STEADY_AFTER).await;
+            Event::Steady
+        });
+        self.stage_done(Stage::Engine);
+        self.apply(Input::Reached(Stage::Engine)).await;
+        self.write_context();
+    }
+
+    /// Changes the state and does what the table says.
+    async fn apply(&mut self, input: Input) {
+        let mut input = Some(input);
+        while let Some(next) = input.take() {
+            let action = match self.state.clone().next(next) {
+                Ok((state, action)) => {
+                    self.state = state;
+                    action
+                }
+                Err(denied) => {
+                    tracing::debug!(%denied, "dropped");
+                    break;
+                }
+            };
+            self.settle();
+            match action {
+                Action::Nothing => {}
+                Action::Boot => input = self.begin().await.err().map(Input::BootFailed),
+                Action::Cancel => self.cancel.cancel(),
+                Action::ShutDown => self.shut_down(),
+                Action::Pause(delay) => self.report_later(async move {
+                    tokio::time::sleep(delay).await;
+                    Event::PauseOver
+                }),
+            }
+        }
+    }
+
+    /// Puts away what doesn't exist in the new state, and tells everyone of it.
+    fn settle(&mut self) {
+        if matches!(self.state, State::Stopped | State::Failed { .. }) {
+            self.socket = None;
+            self.live = None;
+            for waiting in self.waiting_for_stop.drain(..) {
+                let _ = waiting.send(());
+            }
+        }
+        let vm = shown(&self.state);
+        let disk = assets::disk_status(&self.plan.settings.paths.data_disk());
+        let accelerator = self.plan.hypervisor.accelerator();
+        self.status.send_modify(|status| {
+            status.revision += 1;
+            if std::mem::discriminant(&status.vm) != std::mem::discriminant(&vm) {
+                status.since_ms = now_ms();
+            }
+            status.vm = vm;
+            status.disk = disk;
+            status.accelerator = accelerator;
+        });
+    }
+
+    async fn begin(&mut self) -> Result<(), Failure> {
+        let first = matches!(self.state, State::Starting { attempt: 1, .. });
+        if first {
+            self.began = Instant::now();
+        }
+        self.status.send_modify(|status| {
+            status.revision += 1;
+            status.stages.clear();
+        });
+        if self.socket.is_none() {
+            let path = self.plan.settings.paths.docker_socket();
+            self.socket = Some(DockerSocket::bind(&path, self.backend.subscribe()).await?);
+        }
+        self.boot += 1;
+        self.cancel = CancellationToken::new();
+        let (boot, events) = (self.boot, self.events.clone());
+        let stages = events.clone();
+        let reached = move |stage| {
+            let _ = stages.send((boot, Event::Reached(stage)));
+        };
+        let work = boot::boot(self.plan.clone(), self.cancel.clone(), reached);
+        tokio::spawn(async move {
+            let _ = events.send((boot, Event::Booted(work.await)));
+        });
+        Ok(())
+    }
+
+    fn shut_down(&mut self) {
+        self.backend.send_replace(None);
+        if let Some(live) = &self.live {
+            let vm = Arc::clone(&live.vm);
+            // Its end is reported by whoever watches the machine.
+            tokio::spawn(async move { boot::shut_down(&vm).await });
+        }
+    }
+
+    fn report_later(&self, event: impl Future<Output = Event> + Send + 'static) {
+        let (boot, events) = (self.boot, self.events.clone());
+        tokio::spawn(async move {
+            // An owner that is gone needs no report.
+            let event = tokio::select! {
+                event = event => event,
+                () = events.closed() => return,
+            };
+            let _ = events.send((boot, event));
+        });
+    }
+
+    fn stage_done(&mut self, stage: Stage) {
+        let elapsed_ms = milliseconds(self.began.elapsed());
+        self.status.send_modify(|status| {
+            let before = status.stages.last().map_or(0, |last| last.elapsed_ms);
+            status.stages.push(StageReport { stage, took_ms: elapsed_ms.saturating_sub(before), elapsed_ms });
+        });
+    }
+
+    fn write_context(&self) {
+        let settings = Arc::clone(&self.plan.settings);
+        if !settings.writes_context {
+            return;
+        }
+        let socket = settings.paths.docker_socket();
+        let (boot, events) = (self.boot, self.events.clone());
+        tokio::task::spawn_blocking(move || {
+            let done = context::install(&settings.docker_config, &socket, settings.preferences.use_context);
+            let done =
+                done.map(drop).map_err(|error| format!("the Docker context could not be written: {error}"));
+            let _ = events.send((boot, Event::ContextWritten(done)));
+        });
+    }
+
+    fn console_tail(&self) -> String {
+        let bytes = std::fs::read(self.plan.settings.paths.console()).unwrap_or_default();
+        boot::last_lines(&String::from_utf8_lossy(&bytes), 20)
+    }
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn shown(state: &state::State) -> VmState {
+    match state {
+        State::Stopped => VmState::Stopped,
+        State::Starting { stage, attempt, .. } => VmState::Starting { stage: *stage, attempt: *attempt },
+        State::Running { .. } => VmState::Running,
+        State::Stopping => VmState::Stopping,
+        State::Restarting { delay, cause, .. } => {
+            VmState::Restarting { delay_ms: milliseconds(*delay), cause: cause.clone() }
+        }
+        State::Failed { cause } => VmState::Failed { cause: cause.clone() },
+    }
+}
