@@ -7,6 +7,7 @@ use http_body_util::BodyExt;
 use hyper::body::{Body as _, Incoming};
 use serde::de::DeserializeOwned;
 
+use crate::connection::Draining;
 use crate::error::ApiError;
 use crate::query::Query;
 use crate::stream::hijack::{Takeover, Upgrade};
@@ -22,6 +23,7 @@ pub(crate) struct Call {
     pub(crate) takeover: Takeover,
     /// The most bytes that a JSON body may have.
     pub(crate) json_limit: usize,
+    pub(crate) draining: Draining,
 }
 
 impl Call {

@@ -84,8 +84,12 @@ impl Api {
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let (engine, json_limit) = (self.engine.clone(), self.limits.json_bytes);
-        let handler = move |request, takeover| router::answer(engine.clone(), json_limit, request, takeover);
+        let served = Served {
+            engine: self.engine.clone(),
+            json_limit: self.limits.json_bytes,
+            draining: Draining(self.phase.subscribe()),
+        };
+        let handler = move |request, takeover| router::answer(served.clone(), request, takeover);
         run(io, self.limits, self.phase.subscribe(), handler).await;
     }
 
@@ -98,6 +102,26 @@ impl Api {
             self.phase.send_replace(Phase::Ended);
             self.phase.closed().await;
         }
+    }
+}
+
+/// What every request needs of the API that it came to.
+#[derive(Clone)]
+pub(crate) struct Served {
+    pub(crate) engine: Engine,
+    /// The most bytes that a JSON body may have.
+    pub(crate) json_limit: usize,
+    pub(crate) draining: Draining,
+}
+
+/// Tells streams that never end by themselves (events, followed logs) when to do so.
+#[derive(Clone)]
+pub(crate) struct Draining(watch::Receiver<Phase>);
+
+impl Draining {
+    /// Resolves when no further requests are served.
+    pub(crate) async fn begun(self) {
+        reached(self.0, Phase::Draining).await;
     }
 }
 

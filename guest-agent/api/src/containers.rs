@@ -113,7 +113,8 @@ async fn logs(call: Call, name: &str) -> Result {
     let logs = call.engine.logs(name, options).await?;
     let tty = logs.tty;
     let kind = content_type(&call, tty);
-    Ok(body::stream(kind, logs.output.map(move |chunk| Ok(attachment::framed(tty, chunk)))))
+    let output = logs.output.take_until(call.draining.begun());
+    Ok(body::stream(kind, output.map(move |chunk| Ok(attachment::framed(tty, chunk)))))
 }
 
 /// What a stream of output calls itself: before 1.42 always raw.
@@ -127,7 +128,7 @@ async fn stats(call: Call, name: &str) -> Result {
     if stream && one_shot {
         return Err(ApiError::invalid("cannot have stream=true and one-shot=true"));
     }
-    let values = call.engine.stats(name, stream, one_shot).await?;
+    let values = call.engine.stats(name, stream, one_shot).await?.take_until(call.draining.begun());
     Ok(body::stream("application/json", values.map(|value| Ok(progress::line(&value)))))
 }
 

@@ -2,13 +2,13 @@
 
 use std::future::Future;
 
-use engine::Engine;
 use engine::system::API_VERSION;
 use http::{HeaderMap, HeaderValue, Request, StatusCode};
 use hyper::body::Incoming;
 
 use crate::body::Answer;
 use crate::call::Call;
+use crate::connection::Served;
 use crate::error::ApiError;
 use crate::query::{self, Query};
 use crate::stream::hijack::Takeover;
@@ -16,14 +16,9 @@ use crate::version;
 use crate::{containers, exec, images, networks, system, unserved, volumes};
 
 /// Answers one request, whatever it is.
-pub(crate) async fn answer(
-    engine: Engine,
-    json_limit: usize,
-    request: Request<Incoming>,
-    takeover: Takeover,
-) -> Answer {
+pub(crate) async fn answer(served: Served, request: Request<Incoming>, takeover: Takeover) -> Answer {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let mut answer = match dispatch(engine, json_limit, request, takeover).await {
+    let mut answer = match dispatch(served, request, takeover).await {
         Ok(answer) => answer,
         Err(error) => {
             if error.status.is_server_error() {
@@ -50,15 +45,15 @@ fn identify(headers: &mut HeaderMap) {
 }
 
 async fn dispatch(
-    engine: Engine,
-    json_limit: usize,
+    served: Served,
     request: Request<Incoming>,
     takeover: Takeover,
 ) -> Result<Answer, ApiError> {
     let (head, body) = request.into_parts();
     let (version, path) = version::split_prefix(head.uri.path())?;
     let query = Query::parse(head.uri.query())?;
-    let call = Call { engine, version, query, headers: head.headers, body, takeover, json_limit };
+    let Served { engine, json_limit, draining } = served;
+    let call = Call { engine, version, query, headers: head.headers, body, takeover, json_limit, draining };
     let decoded = path
         .split('/')
         .skip(1)

@@ -65,7 +65,7 @@ fn events(call: &Call) -> Result<Answer, ApiError> {
             call.query.get("until").unwrap_or_default()
         )));
     }
-    let events = call.engine.events(filter)?;
+    let events = call.engine.events(filter)?.take_until(call.draining.clone().begun());
     Ok(body::stream("application/json", events.map(|event| Ok(progress::line(&*event)))))
 }
 

@@ -56,8 +56,9 @@ pub(crate) async fn answer(mut progress: BoxStream<Progress>) -> Result<Answer, 
     Ok(body::stream("application/json", lines))
 }
 
+/// dockerd ends lines of progress with a carriage return too: terminals that print them raw need it.
 fn render(news: &Progress) -> Bytes {
-    line(&match news {
+    let line = match news {
         Progress::Status { id, status } => {
             Line { status: Some(status), id: id.as_deref(), ..Line::default() }
         }
@@ -74,16 +75,21 @@ fn render(news: &Progress) -> Bytes {
             error: Some(&error.message),
             ..Line::default()
         },
-    })
+    };
+    ended(&line, b"\r\n")
 }
 
-/// One document and its line end, as docker's own encoder writes them.
+/// One document on a line, for streams that are no progress: events, statistics, the end of a wait.
 pub(crate) fn line<T: Serialize>(value: &T) -> Bytes {
+    ended(value, b"\n")
+}
+
+fn ended<T: Serialize>(value: &T, end: &[u8]) -> Bytes {
     let mut text = serde_json::to_vec(value).unwrap_or_else(|error| {
         tracing::error!(%error, "a line could not be written as JSON");
         b"{}".to_vec()
     });
-    text.extend_from_slice(b"\r\n");
+    text.extend_from_slice(end);
     text.into()
 }
 
@@ -151,8 +157,7 @@ mod tests {
         assert_eq!(
             text(&layer),
             format!(
-                "{{\"status\":\"Downloading\",\"progressDetail\":{{\"current\":1500000,\"total\":3000000}},\"progress\":\"{}\",\"id\":\"abc\"}}\r\n",
-                bar
+                "{{\"status\":\"Downloading\",\"progressDetail\":{{\"current\":1500000,\"total\":3000000}},\"progress\":\"{bar}\",\"id\":\"abc\"}}\r\n"
             )
         );
         let done = Progress::Layer { id: "abc".into(), status: "Pull complete".into(), current: 0, total: 0 };
