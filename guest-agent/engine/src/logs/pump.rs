@@ -45,9 +45,7 @@ pub(crate) async fn pump(
         Source::Pipe(fd) => (fd, true),
         Source::Terminal(fd) => (fd, false),
     };
-    let registered = rustix::io::ioctl_fionbio(&fd, true)
-        .map_err(io::Error::from)
-        .and_then(|()| AsyncFd::with_interest(fd, Interest::READABLE));
+    let registered = register(fd, Interest::READABLE);
     let fd = match registered {
         Ok(fd) => fd,
         Err(error) => {
@@ -85,6 +83,16 @@ pub(crate) async fn pump(
         // A container that writes without end must not keep this thread.
         tokio::task::coop::consume_budget().await;
     }
+}
+
+/// Lets a descriptor be waited for.
+pub(crate) fn register(fd: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
+    rustix::io::ioctl_fionbio(&fd, true)?;
+    #[expect(
+        deprecated,
+        reason = "its successor is unsafe for types that may swap their descriptor; `OwnedFd` can't"
+    )]
+    AsyncFd::with_interest(fd, interest)
 }
 
 enum Step {
