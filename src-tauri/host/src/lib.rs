@@ -16,4 +16,4 @@ pub mod vm;
 #[cfg(test)]
 mod bindings;
 
-pub use sampan::{Boot, Sampan, owner_status, stop_owner};
+pub use sampan::{Boot, Sampan, owner_status, stop_owner, stopped_status};

@@ -59,6 +59,7 @@ impl Drop for Inner {
 }
 
 /// A start under way.
+#[derive(Debug, Clone)]
 pub struct Boot {
     status: watch::Receiver<VmStatus>,
     seen: usize,
@@ -179,6 +180,11 @@ pub async fn owner_status(settings: &Settings) -> Result<Option<VmStatus>, Failu
         Some(mut client) => Ok(client.status().await),
         None => Ok(None),
     }
+}
+
+/// The status where no process owns the VM.
+pub fn stopped_status(settings: Settings, hypervisor: Arc<dyn Hypervisor>) -> VmStatus {
+    machine::initial_status(&Plan { settings: Arc::new(settings), hypervisor })
 }
 
 fn no_owner() -> Failure {

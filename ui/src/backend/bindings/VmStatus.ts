@@ -9,6 +9,10 @@ import type { VmState } from "./VmState";
  */
 export type VmStatus = { 
 /**
+ * Grows with every change; a later one has seen all that an earlier one has.
+ */
+revision: number, 
+/**
  * Where the VM stands.
  */
 vm: VmState, 
