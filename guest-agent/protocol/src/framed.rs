@@ -84,6 +84,11 @@ impl<S> FramedStream<S> {
     pub fn get_ref(&self) -> &S {
         &self.io
     }
+
+    /// The stream below, for who wants to see it close. Anything buffered is gone.
+    pub fn into_inner(self) -> S {
+        self.io
+    }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> FramedStream<S> {
