@@ -141,6 +141,9 @@ pub enum ImageError {
         /// What is missing or wrong.
         what: String,
     },
+    /// A layer that several pulls waited for failed for all of them.
+    #[error(transparent)]
+    Shared(std::sync::Arc<ImageError>),
     /// The operation was given up because nobody waits for it any more.
     #[error("context canceled")]
     Cancelled,
@@ -313,6 +316,20 @@ pub enum UnpackError {
     },
 }
 
+impl UnpackError {
+    /// Whether other bytes would have been unpacked: then a wrong digest is the better explanation.
+    pub(crate) fn is_about_content(&self) -> bool {
+        matches!(
+            self,
+            Self::Header(_)
+                | Self::Truncated
+                | Self::Decompress(_)
+                | Self::Escape { .. }
+                | Self::UnknownType { .. }
+        )
+    }
+}
+
 impl ImageError {
     /// The kind of answer that this error deserves.
     pub fn kind(&self) -> ErrorKind {
@@ -333,6 +350,7 @@ impl ImageError {
             Self::Registry(RegistryError::Unauthorized { .. }) => ErrorKind::Unauthorized,
             Self::Registry(RegistryError::Malformed { .. }) => ErrorKind::Corrupt,
             Self::Registry(_) | Self::Cancelled => ErrorKind::Unavailable,
+            Self::Shared(error) => error.kind(),
             Self::Unsupported { .. } => ErrorKind::NotImplemented,
             Self::Unpack(UnpackError::Entry { .. } | UnpackError::NoSpace) => ErrorKind::System,
             Self::Corrupt { .. } | Self::DigestMismatch { .. } | Self::Unpack(_) | Self::Damaged { .. } => {

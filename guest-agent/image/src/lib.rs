@@ -9,6 +9,7 @@ mod reference;
 
 mod config;
 mod error;
+mod manifest;
 mod progress;
 
 pub mod layer;

@@ -1,5 +1,25 @@
 //! Layers: from a stream of bytes to a directory that overlay can mount, and back to the same bytes.
 
+mod compression;
+mod ingest;
+mod rebuild;
+mod record;
+mod tar;
+mod tree;
+mod unpack;
+
+pub(crate) use compression::{is_compressed, open as decompress};
+pub(crate) use ingest::{Arrival, Ingested, Promise, Workspace, ingest};
+pub(crate) use rebuild::rebuild;
+pub(crate) use tar::is_tar;
+
+/// The files of a layer, in its directory.
+pub(crate) const DIFF: &str = "diff";
+/// The rest of its tar.
+pub(crate) const HEADERS: &str = "headers";
+/// Files that a later entry of the same layer replaced.
+pub(crate) const REPLACED: &str = "replaced";
+
 /// What a layer may ask for at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UnpackLimits {

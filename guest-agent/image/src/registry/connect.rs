@@ -1,0 +1,166 @@
+//! Connections for the HTTP client: dialled by whoever composes the engine, wrapped in TLS here.
+
+use std::collections::HashMap;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+
+use futures_util::future::BoxFuture;
+use http::Uri;
+use hyper_util::client::legacy::connect::{Connected, Connection};
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::dial::Stream;
+use super::settings::{RegistryConfig, host_of};
+use super::verify::TrustAnyone;
+
+/// Opens connections for hyper.
+#[derive(Clone)]
+pub(super) struct Connector {
+    settings: Arc<RegistryConfig>,
+    /// Reading the system's authorities takes milliseconds: once per host.
+    configs: Arc<Mutex<HashMap<String, Arc<ClientConfig>>>>,
+}
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ConnectError {
+    #[error("{0}")]
+    Dial(io::Error),
+    #[error("{0}")]
+    Tls(io::Error),
+    #[error("no answer")]
+    TimedOut,
+}
+
+/// A connection, plain or not.
+pub(super) struct Wire(Box<dyn Stream>);
+
+impl Connector {
+    pub(super) fn new(settings: Arc<RegistryConfig>) -> Connector {
+        Connector { settings, configs: Arc::default() }
+    }
+
+    async fn connect(self, uri: Uri) -> Result<TokioIo<Wire>, ConnectError> {
+        let limit = self.settings.connect_timeout;
+        match tokio::time::timeout(limit, self.connect_slowly(&uri)).await {
+            Ok(outcome) => outcome.map(|stream| TokioIo::new(Wire(stream))),
+            Err(_) => Err(ConnectError::TimedOut),
+        }
+    }
+
+    async fn connect_slowly(&self, uri: &Uri) -> Result<Box<dyn Stream>, ConnectError> {
+        let https = uri.scheme_str() == Some("https");
+        let host = host_of(uri.host().unwrap_or_default()).to_owned();
+        let port = uri.port_u16().unwrap_or(if https { 443 } else { 80 });
+        let stream = self.settings.dial.dial(&host, port).await.map_err(ConnectError::Dial)?;
+        if !https {
+            return Ok(stream);
+        }
+        let domain = uri.authority().map_or(host.as_str(), http::uri::Authority::as_str);
+        let config = self.tls(domain).map_err(ConnectError::Tls)?;
+        let name = ServerName::try_from(host)
+            .map_err(|error| ConnectError::Tls(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
+        let stream = tokio_rustls::TlsConnector::from(config).connect(name, stream).await;
+        Ok(Box::new(stream.map_err(ConnectError::Tls)?))
+    }
+
+    fn tls(&self, domain: &str) -> io::Result<Arc<ClientConfig>> {
+        let known = self.configs.lock().unwrap_or_else(PoisonError::into_inner).get(domain).cloned();
+        if let Some(config) = known {
+            return Ok(config);
+        }
+        let config = Arc::new(build(&self.settings, domain)?);
+        self.configs
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(domain.to_owned(), Arc::clone(&config));
+        Ok(config)
+    }
+}
+
+fn build(settings: &RegistryConfig, domain: &str) -> io::Result<ClientConfig> {
+    let invalid =
+        |error: &dyn std::fmt::Display| io::Error::new(io::ErrorKind::InvalidData, error.to_string());
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| invalid(&error))?;
+    let own = settings.certificates.get(domain).or_else(|| settings.certificates.get(host_of(domain)));
+    let builder = if settings.is_insecure(domain) {
+        builder.dangerous().with_custom_certificate_verifier(Arc::new(TrustAnyone::new(provider)))
+    } else {
+        let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        let custom = own.map(|own| own.authorities.as_slice()).unwrap_or_default();
+        for pem in [settings.authorities.as_slice(), custom] {
+            for certificate in CertificateDer::pem_slice_iter(pem) {
+                let certificate = certificate.map_err(|error| invalid(&error))?;
+                roots.add(certificate).map_err(|error| invalid(&error))?;
+            }
+        }
+        builder.with_root_certificates(roots)
+    };
+    let mut config = match own.and_then(|own| own.client.as_ref()) {
+        None => builder.with_no_client_auth(),
+        Some(client) => {
+            let chain = CertificateDer::pem_slice_iter(&client.chain)
+                .collect::<Result<Vec<_>, _>>()
+                .map_err(|error| invalid(&error))?;
+            let key = PrivateKeyDer::from_pem_slice(&client.key).map_err(|error| invalid(&error))?;
+            builder.with_client_auth_cert(chain, key).map_err(|error| invalid(&error))?
+        }
+    };
+    // Layers arrive in parallel: a connection each is faster than one that shares HTTP/2's flow control.
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+impl tower_service::Service<Uri> for Connector {
+    type Response = TokioIo<Wire>;
+    type Error = ConnectError;
+    type Future = BoxFuture<'static, Result<TokioIo<Wire>, ConnectError>>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), ConnectError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        Box::pin(self.clone().connect(uri))
+    }
+}
+
+impl Connection for Wire {
+    fn connected(&self) -> Connected {
+        Connected::new()
+    }
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
