@@ -1,7 +1,7 @@
 //! Endpoints: containers on networks, from attach to detach, and what survives a restart.
 
 use std::collections::HashSet;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 
 use sys::netlink::link::Veth;
@@ -46,8 +46,11 @@ impl Networks {
         let mut open: Vec<Box<dyn PublishedPort>> = Vec::new();
         let mut bindings = Vec::new();
         for port in ports {
-            let failed =
-                |source| NetworkError::Publish { name: name.to_owned(), endpoint: id.clone(), source };
+            let failed = |source| NetworkError::Publish {
+                name: name.to_owned(),
+                endpoint: id.clone(),
+                source: Box::new(source),
+            };
             let published = self.0.publish_one(port, target, &bindings).await.map_err(failed)?;
             bindings.extend(published.addresses().iter().map(|address| PortBinding {
                 container_port: port.container_port,
@@ -410,6 +413,8 @@ fn random_id() -> Result<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv6Addr;
+
     use super::*;
 
     #[test]

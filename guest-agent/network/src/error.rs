@@ -81,7 +81,7 @@ pub enum NetworkError {
         /// The endpoint.
         endpoint: EndpointId,
         /// Why; part of the message, as dockerd prints one sentence.
-        source: PublishError,
+        source: Box<PublishError>,
     },
     /// Part of a tear-down failed; everything else was done.
     #[error("{} of several clean-up steps failed, first: {}", .0.len(), .0.first().map(ToString::to_string).unwrap_or_default())]

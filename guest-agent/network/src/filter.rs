@@ -161,7 +161,11 @@ impl Filter {
         for (set, elements) in network_elements(network) {
             batch.delete_elements(set, &elements);
         }
-        batch.commit(&mut self.socket)
+        match batch.commit(&mut self.socket) {
+            // The table or its elements were removed behind our back: what was wanted.
+            Err(error) if error.errno() == libc::ENOENT => Ok(()),
+            result => result,
+        }
     }
 
     /// Leads a port to a container.

@@ -182,6 +182,14 @@ impl<'a> Batch<'a> {
                 body.be32(7, length(set.data));
             }
             body.be32(10, id);
+            if set.key == [Type::InterfaceName] {
+                // For `nft` only, which otherwise prints such keys backwards: the key is in the machine's order.
+                const KEY_BYTE_ORDER: u8 = 0;
+                const HOST: u32 = 1;
+                let mut note = vec![KEY_BYTE_ORDER, 4];
+                note.extend_from_slice(&HOST.to_ne_bytes());
+                body.bytes(13, &note);
+            }
         })
     }
 

@@ -1,0 +1,8 @@
+//! Networks against the real kernel, each test in a network namespace of its own, so that all run at once and
+//! none touches the machine's. What exists is checked with foreign tools (`ip`, `nft`), what works with traffic.
+
+mod ports;
+mod restart;
+mod speed;
+mod traffic;
+mod world;
