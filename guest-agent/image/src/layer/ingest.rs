@@ -206,7 +206,7 @@ fn recycle(piece: Arc<Vec<u8>>, spare: &SyncSender<Vec<u8>>) {
 }
 
 /// The compressed stream, hashed as it is read.
-pub(super) struct Input<'a> {
+pub(crate) struct Input<'a> {
     arrivals: mpsc::Receiver<Arrival>,
     current: Bytes,
     hasher: Option<Sha256>,
@@ -218,7 +218,7 @@ pub(super) struct Input<'a> {
 }
 
 impl<'a> Input<'a> {
-    fn new(
+    pub(crate) fn new(
         arrivals: mpsc::Receiver<Arrival>,
         total: &'a AtomicU64,
         stop: &'a AtomicBool,
@@ -236,8 +236,13 @@ impl<'a> Input<'a> {
         }
     }
 
+    /// Whether the sending side vanished before the end.
+    pub(crate) fn given_up(&self) -> bool {
+        self.given_up
+    }
+
     /// Waits for as many bytes as tell the compression, however small the pieces they arrive in.
-    fn prime(&mut self) -> Result<(), ImageError> {
+    pub(crate) fn prime(&mut self) -> Result<(), ImageError> {
         let mut start = Vec::new();
         while start.len() < compression::TELLING {
             self.current = Bytes::new();

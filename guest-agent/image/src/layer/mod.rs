@@ -4,14 +4,13 @@ mod compression;
 mod ingest;
 mod rebuild;
 mod record;
-mod tar;
+pub(crate) mod tar;
 mod tree;
 mod unpack;
 
 pub(crate) use compression::{is_compressed, open as decompress};
-pub(crate) use ingest::{Arrival, Ingested, Promise, Workspace, ingest};
+pub(crate) use ingest::{Arrival, Ingested, Input, Promise, Workspace, ingest};
 pub(crate) use rebuild::rebuild;
-pub(crate) use tar::is_tar;
 
 /// The files of a layer, in its directory.
 pub(crate) const DIFF: &str = "diff";

@@ -14,7 +14,7 @@ use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid
 use rustix::io::Errno;
 
 use super::record::Recorder;
-use super::tar::{Entry, Kind, Reader, Tap, Time};
+use super::tar::{Entry, Kind, Reader, Time};
 use super::tree::{Tree, clean, os, split};
 use super::{DIFF, HEADERS, REPLACED, UnpackLimits};
 use crate::UnpackError;

@@ -32,7 +32,7 @@ use bytes::Bytes;
 pub use images::{HistoryStep, Lease};
 pub use remove::{InUse, Pruned, Removed};
 
-pub(crate) use blobs::{MAX_BLOB, read as read_blob, write as write_blob};
+pub(crate) use blobs::MAX_BLOB;
 pub(crate) use images::NewImage;
 pub(crate) use layers::{Pin, Pins};
 pub(crate) use tables::{CompressedBlob, LayerRecord};

@@ -180,6 +180,14 @@ impl<R: BufRead> Reader<R> {
         }
     }
 
+    /// Hands what is left of the content to `take`.
+    pub(crate) fn rest(
+        &mut self,
+        take: impl FnMut(&[u8]) -> Result<(), UnpackError>,
+    ) -> Result<(), UnpackError> {
+        self.content(self.content, take)
+    }
+
     /// Passes over what is left of the current entry.
     fn finish(&mut self, tap: &mut impl Tap) -> Result<(), UnpackError> {
         let rest = self.content;
@@ -241,6 +249,11 @@ impl<R: BufRead> Reader<R> {
         data.truncate(usize::try_from(size).unwrap_or(usize::MAX));
         Ok(data)
     }
+}
+
+/// An entry's name as clean text; `None` if it leads outside.
+pub(crate) fn clean_text(path: &[u8]) -> Option<String> {
+    super::tree::clean(path).map(|path| String::from_utf8_lossy(&path).into_owned())
 }
 
 fn until_nul(mut bytes: Vec<u8>) -> Vec<u8> {
