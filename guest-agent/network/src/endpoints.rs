@@ -8,8 +8,9 @@ use sys::netlink::link::Veth;
 use sys::netlink::{Request, Socket, link};
 
 use crate::error::{NetworkError, Result, kernel};
-use crate::networks::{Inner, Network, Networks, State, delete_link};
+use crate::networks::{Inner, Network, Networks, State};
 use crate::publish::{PublishError, PublishSpec, PublishedPort};
+use crate::reaper;
 use crate::sandbox::{self, Interface};
 use crate::spec::{
     AttachSpec, Endpoint, EndpointId, EndpointRecord, InterfaceAddress, MacAddress, PortBinding, PortSpec,
@@ -79,8 +80,18 @@ impl Networks {
         let member = state.members.remove(id).ok_or_else(|| NetworkError::NoSuchEndpoint(id.clone()))?;
         state.forget_bindings(&member.bindings);
         drop(member.ports);
-        let result = delete_link(&mut state.route, &member.record.host_link);
-        // Only now: while the link lives, somebody answers for the address.
+        let link = member.record.host_link.clone();
+        let mut request = Request::new();
+        link::silence_port(&mut request, &link);
+        let result = match state.route.request(request) {
+            // The namespace ended first and took the link with it.
+            Err(error) if error.errno() == libc::ENODEV => Ok(()),
+            silenced => {
+                self.0.reaper.remove(link.clone());
+                silenced.map_err(|error| kernel(format!("silence link `{link}`"), error))
+            }
+        };
+        // Only now: until it is silent, somebody may answer for the address.
         if let Some(network) = state.networks.get_mut(&member.record.network) {
             network.members -= 1;
             network.give_back(&member.record);
@@ -296,7 +307,7 @@ impl Inner {
         if !stale.is_empty() {
             tracing::info!(links = ?stale, "removing links that an earlier run left");
         }
-        stale.iter().filter_map(|name| delete_link(&mut state.route, name).err()).collect()
+        stale.iter().filter_map(|name| reaper::remove(&mut state.route, name).err()).collect()
     }
 }
 

@@ -8,7 +8,7 @@
 //!              between two of our bridges, from or to an internal    drop
 //!              into one of our bridges from outside                  drop
 //! postrouting  from a bridge to the outside                          masquerade
-//!              rewritten and back into its bridge (hairpin)          masquerade
+//!              rewritten, from a container to a container (hairpin)  masquerade
 //!              from this machine's loopback address                  masquerade
 //! ```
 //!
@@ -82,7 +82,6 @@ const TCP: [u8; 1] = [6];
 
 const R0: Register = Register(0);
 const R4: Register = Register(4);
-const R8: Register = Register(8);
 
 /// What the filter knows of a network.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -299,10 +298,12 @@ fn add_source_rules(batch: &mut Batch<'_>) {
         rule.meta(R0, Meta::InputName).is_in(MASQUERADED, R0);
         rule.meta(R0, Meta::OutputName).is_not_in(BRIDGES, R0).masquerade();
     });
+    // A container that comes back to its own network by a published port must be answered by way of this machine. It
+    // is told by its address: where bridged packets are filtered, the input interface is not known here.
     batch.add_rule(POSTROUTING, |rule| {
-        rule.meta(R0, Meta::InputName).meta(R4, Meta::OutputName).is_in(WITHIN, R0);
-        rule.conntrack(R8, Conntrack::Status).mask(R8, &REWRITTEN.to_ne_bytes()).differs(R8, &[0; 4]);
-        rule.masquerade();
+        rule.meta(R0, Meta::OutputName).is_in(BRIDGES, R0);
+        rule.conntrack(R0, Conntrack::Status).mask(R0, &REWRITTEN.to_ne_bytes()).differs(R0, &[0; 4]);
+        ipv4(rule).source_address(R0).is_in(SUBNETS, R0).masquerade();
     });
     batch.add_rule(POSTROUTING, |rule| {
         rule.meta(R0, Meta::OutputName).is_in(BRIDGES, R0);

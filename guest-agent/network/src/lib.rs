@@ -15,6 +15,7 @@ pub mod names;
 mod native;
 mod networks;
 pub mod publish;
+mod reaper;
 mod sandbox;
 pub mod spec;
 pub mod subnet;

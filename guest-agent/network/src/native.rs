@@ -5,13 +5,16 @@
 //! `[::1]` above all, as addresses cannot be rewritten across families, is relayed by a task.
 
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use rustix::net::{self, AddressFamily, SocketFlags, SocketType, sockopt};
+use tokio::io::ReadBuf;
 use tokio::task::JoinHandle;
 
 use crate::filter::{Filter, Forwarding, ipv4_pair};
@@ -26,6 +29,7 @@ const EPHEMERAL_ATTEMPTS: usize = 32;
 const UDP_IDLE: Duration = Duration::from_secs(120);
 /// Conversations at once through one relayed UDP port; the oldest must end before another begins.
 const UDP_CONVERSATIONS: usize = 1024;
+const LARGEST_DATAGRAM: usize = 65_536;
 
 /// Opens ports on this machine.
 pub(crate) struct Native {
@@ -77,7 +81,54 @@ struct Open {
     filter: Arc<Mutex<Filter>>,
     addresses: Vec<SocketAddr>,
     forwardings: Vec<Forwarding>,
-    relays: Vec<JoinHandle<()>>,
+    relays: Vec<Relay>,
+}
+
+/// A task and the socket that it relays from.
+struct Relay {
+    task: JoinHandle<()>,
+    socket: Box<dyn Close>,
+}
+
+/// A socket that the port owns and its task borrows for each poll: closing the port frees its number at once, not
+/// when the task is next run.
+struct Held<S>(Arc<Mutex<Option<S>>>);
+
+trait Close: Send + Sync {
+    fn close(&self);
+}
+
+impl<S: Send> Close for Held<S> {
+    fn close(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+}
+
+impl<S> Clone for Held<S> {
+    fn clone(&self) -> Held<S> {
+        Held(self.0.clone())
+    }
+}
+
+impl<S> Held<S> {
+    fn new(socket: S) -> Held<S> {
+        Held(Arc::new(Mutex::new(Some(socket))))
+    }
+
+    /// Uses the socket; `None` when the port is closed.
+    fn with<T>(&self, work: impl FnOnce(&S) -> T) -> Option<T> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(work)
+    }
+
+    /// Waits for something from the socket; `None` when the port is closed.
+    async fn wait<T>(&self, mut poll: impl FnMut(&S, &mut Context<'_>) -> Poll<T>) -> Option<T> {
+        poll_fn(|context| match self.with(|socket| poll(socket, context)) {
+            Some(Poll::Ready(value)) => Poll::Ready(Some(value)),
+            Some(Poll::Pending) => Poll::Pending,
+            None => Poll::Ready(None),
+        })
+        .await
+    }
 }
 
 impl PublishedPort for Open {
@@ -96,7 +147,8 @@ impl Drop for Open {
             }
         }
         for relay in &self.relays {
-            relay.abort();
+            relay.socket.close();
+            relay.task.abort();
         }
     }
 }
@@ -162,26 +214,26 @@ fn bind_error(spec: &PublishSpec, address: SocketAddr, source: io::Error) -> Pub
 }
 
 /// Starts relaying what reaches the held socket.
-fn relay(socket: OwnedFd, spec: &PublishSpec) -> io::Result<JoinHandle<()>> {
+fn relay(socket: OwnedFd, spec: &PublishSpec) -> io::Result<Relay> {
     let target = spec.target;
     Ok(match spec.protocol {
         Protocol::Tcp => {
-            let listener = tokio::net::TcpListener::from_std(TcpListener::from(socket))?;
-            tokio::spawn(relay_connections(listener, target))
+            let held = Held::new(tokio::net::TcpListener::from_std(TcpListener::from(socket))?);
+            Relay { task: tokio::spawn(relay_connections(held.clone(), target)), socket: Box::new(held) }
         }
         Protocol::Udp => {
-            let socket = tokio::net::UdpSocket::from_std(UdpSocket::from(socket))?;
-            tokio::spawn(relay_datagrams(Arc::new(socket), target))
+            let held = Held::new(tokio::net::UdpSocket::from_std(UdpSocket::from(socket))?);
+            Relay { task: tokio::spawn(relay_datagrams(held.clone(), target)), socket: Box::new(held) }
         }
     })
 }
 
-async fn relay_connections(listener: tokio::net::TcpListener, target: SocketAddr) {
+async fn relay_connections(listener: Held<tokio::net::TcpListener>, target: SocketAddr) {
     // Connections end with the port: dropping the set aborts them.
     let mut connections = tokio::task::JoinSet::new();
-    loop {
+    while let Some(accepted) = listener.wait(|listener, context| listener.poll_accept(context)).await {
         while connections.try_join_next().is_some() {}
-        let mut client = match listener.accept().await {
+        let mut client = match accepted {
             Ok((client, _)) => client,
             Err(error) => {
                 tracing::debug!(%error, "cannot accept on a published port");
@@ -208,7 +260,7 @@ impl Conversations {
     async fn of(
         &mut self,
         client: SocketAddr,
-        socket: &Arc<tokio::net::UdpSocket>,
+        socket: &Held<tokio::net::UdpSocket>,
         target: SocketAddr,
     ) -> Option<Arc<tokio::net::UdpSocket>> {
         if let Some((container, task)) = self.0.get(&client)
@@ -238,27 +290,35 @@ impl Drop for Conversations {
     }
 }
 
-async fn relay_datagrams(socket: Arc<tokio::net::UdpSocket>, target: SocketAddr) {
+async fn relay_datagrams(socket: Held<tokio::net::UdpSocket>, target: SocketAddr) {
     let mut conversations = Conversations::default();
-    let mut buffer = vec![0; 65_536];
+    let mut buffer = vec![0; LARGEST_DATAGRAM];
     loop {
-        // An error here is an ICMP answer to something sent earlier; the port stays open.
-        let Ok((length, client)) = socket.recv_from(&mut buffer).await else { continue };
-        if let Some(container) = conversations.of(client, &socket, target).await {
-            let _ = container.send(&buffer[..length]).await;
+        let mut space = ReadBuf::new(&mut buffer);
+        let received = socket.wait(|socket, context| socket.poll_recv_from(context, &mut space)).await;
+        match received {
+            None => return,
+            // An ICMP answer to something sent earlier; the port stays open.
+            Some(Err(_)) => {}
+            Some(Ok(client)) => {
+                if let Some(container) = conversations.of(client, &socket, target).await {
+                    let _ = container.send(space.filled()).await;
+                }
+            }
         }
     }
 }
 
 async fn relay_answers(
-    socket: Arc<tokio::net::UdpSocket>,
+    socket: Held<tokio::net::UdpSocket>,
     container: Arc<tokio::net::UdpSocket>,
     client: SocketAddr,
 ) {
-    let mut buffer = vec![0; 65_536];
+    let mut buffer = vec![0; LARGEST_DATAGRAM];
     while let Ok(Ok(length)) = tokio::time::timeout(UDP_IDLE, container.recv(&mut buffer)).await {
-        if socket.send_to(&buffer[..length], client).await.is_err() {
-            break;
+        // A full send buffer drops the datagram, as any hop may.
+        if socket.with(|socket| socket.try_send_to(&buffer[..length], client)).is_none() {
+            return;
         }
     }
 }

@@ -14,6 +14,7 @@ use crate::filter::{Filter, FilteredNetwork};
 use crate::ipam::{self, Addresses};
 use crate::native::Native;
 use crate::publish::{Publisher, Publishing};
+use crate::reaper::{self, Reaper};
 use crate::sandbox;
 use crate::spec::{
     AddressPool, EndpointId, MacAddress, NetworkConfig, NetworkRecord, NetworkSpec, Protocol, RedirectSpec,
@@ -38,6 +39,7 @@ pub(crate) struct Inner {
     lazy: bool,
     pub(crate) publisher: Arc<dyn Publisher>,
     pub(crate) filter: Arc<Mutex<Filter>>,
+    pub(crate) reaper: Reaper,
     state: Mutex<State>,
 }
 
@@ -48,6 +50,8 @@ pub(crate) struct Instance {
     pub(crate) alias: String,
     /// How the names of our ports begin.
     pub(crate) port_prefix: String,
+    /// The group of links about to be removed.
+    group: u32,
 }
 
 pub(crate) struct State {
@@ -84,6 +88,7 @@ impl Networks {
         let failed = |source| NetworkError::Kernel { operation: "open netlink".to_owned(), source };
         let filter = Filter::open(instance.table.clone()).map_err(failed)?;
         let route = Socket::open(Family::Route).map_err(failed)?;
+        let reaper = Reaper::start(instance.group).map_err(failed)?;
         let filter = Arc::new(Mutex::new(filter));
         let publisher = match config.publishing {
             Publishing::Native => Arc::new(Native::new(filter.clone())),
@@ -99,6 +104,7 @@ impl Networks {
             lazy: config.lazy,
             publisher,
             filter,
+            reaper,
             state: Mutex::new(state),
         })))
     }
@@ -157,6 +163,11 @@ impl Networks {
         }
     }
 
+    /// Waits until the links of detached endpoints are gone; `detach` itself only silences them.
+    pub fn settle(&self) {
+        self.0.reaper.settle();
+    }
+
     /// Every network.
     pub fn list(&self) -> Vec<NetworkRecord> {
         self.0.state().networks.values().map(|network| network.record.clone()).collect()
@@ -181,6 +192,7 @@ impl Networks {
     pub fn close(&self) -> Result<()> {
         let members: Vec<EndpointId> = self.0.state().members.keys().cloned().collect();
         let mut failures: Vec<NetworkError> = members.iter().filter_map(|id| self.detach(id).err()).collect();
+        self.0.reaper.settle();
         let mut state = self.0.state();
         let networks = std::mem::take(&mut state.networks);
         for network in networks.values() {
@@ -203,6 +215,8 @@ impl Instance {
             table: format!("sampan-{}", &digits[..8]),
             alias: format!("sampan-{}", &digits[..8]),
             port_prefix: format!("veth{}", &digits[..5]),
+            // Group 0 is everybody's.
+            group: (hash >> 33) as u32 | 1 << 30,
         }
     }
 }
@@ -333,7 +347,7 @@ impl Inner {
         let name = &network.record.link;
         let mut failures = Vec::new();
         if bridge.owned {
-            failures.extend(delete_link(route, name).err());
+            failures.extend(reaper::remove(route, name).err());
         }
         let removed = self.filter().remove_network(&network.filtered());
         failures.extend(removed.err().map(|error| kernel(format!("forget bridge `{name}`"), error)));
@@ -358,16 +372,6 @@ impl Network {
             IpAddr::V6(_) => None,
         });
         MacAddress::of(gateway.unwrap_or(Ipv4Addr::UNSPECIFIED))
-    }
-}
-
-/// Removes a link; one that is gone already is no failure.
-pub(crate) fn delete_link(route: &mut Socket, name: &str) -> Result<()> {
-    let mut request = Request::new();
-    link::delete(&mut request, name);
-    match route.request(request) {
-        Err(error) if error.errno() != libc::ENODEV => Err(kernel(format!("remove link `{name}`"), error)),
-        _ => Ok(()),
     }
 }
 

@@ -58,9 +58,9 @@ fn networks_are_cut_off_from_each_other_and_the_outside_from_them() {
         world.network("two");
         let (one, two) = (world.container("one"), world.container("two"));
         serve(&one.netns, 80);
-        assert!(inside(&two.netns, || hello((address(&one), 80))).is_err());
+        assert!(inside(&two.netns, || fails((address(&one), 80))));
         inside(&world.outside, || run("ip route add 172.16.0.0/12 via 192.0.2.1"));
-        assert!(inside(&world.outside, || hello((address(&one), 80))).is_err());
+        assert!(inside(&world.outside, || fails((address(&one), 80))));
         assert!(hello((address(&one), 80)).is_ok(), "the machine itself reaches it");
     });
 }
@@ -75,7 +75,7 @@ fn an_internal_network_has_no_way_out() {
         serve(&one.netns, 80);
         assert_eq!(one.record.gateway, None);
         inside(&two.netns, || run("ip route add default via 172.17.0.1"));
-        assert!(inside(&two.netns, || hello(SocketAddr::from(([192, 0, 2, 2], 80)))).is_err());
+        assert!(inside(&two.netns, || fails(SocketAddr::from(([192, 0, 2, 2], 80)))));
         assert!(inside(&two.netns, || hello((address(&one), 80))).is_ok());
         assert_eq!(world.publish(&one, &[tcp(8080, 80)]).unwrap(), []);
     });
@@ -88,7 +88,7 @@ fn members_that_must_not_talk_cannot() {
         world.networks.create(&spec).unwrap();
         let (one, two) = (world.container("net"), world.container("net"));
         serve(&one.netns, 80);
-        assert!(inside(&two.netns, || hello((address(&one), 80))).is_err());
+        assert!(inside(&two.netns, || fails((address(&one), 80))));
         assert!(hello((address(&one), 80)).is_ok());
     });
 }
@@ -103,9 +103,9 @@ fn a_container_does_not_reach_the_machines_loopback() {
             run("ip addr del 127.0.0.1/8 dev lo");
             std::fs::write("/proc/sys/net/ipv4/conf/eth0/route_localnet", "1").unwrap();
             run("ip route add 127.0.0.1 via 172.17.0.1 src 172.17.0.2");
-            hello(SocketAddr::from(([127, 0, 0, 1], 9000)))
+            !fails(SocketAddr::from(([127, 0, 0, 1], 9000)))
         });
-        assert_eq!(reached.unwrap_err().kind(), std::io::ErrorKind::TimedOut);
+        assert!(!reached);
     });
 }
 
