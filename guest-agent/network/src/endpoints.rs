@@ -188,7 +188,7 @@ impl Inner {
                     .map_err(|error| kernel("enter the container's network namespace", error.into()))?;
                 (netns, socket)
             }
-            None => sandbox::fresh().map_err(failed)?,
+            None => self.fresh_sandbox().map_err(failed)?,
         };
         self.add_veth(record, &netns)?;
         let configured = self.configure(record, &netns, &mut inside);

@@ -231,7 +231,7 @@ fn relay(socket: OwnedFd, spec: &PublishSpec) -> io::Result<Relay> {
 async fn relay_connections(listener: Held<tokio::net::TcpListener>, target: SocketAddr) {
     // Connections end with the port: dropping the set aborts them.
     let mut connections = tokio::task::JoinSet::new();
-    while let Some(accepted) = listener.wait(|listener, context| listener.poll_accept(context)).await {
+    while let Some(accepted) = listener.wait(tokio::net::TcpListener::poll_accept).await {
         while connections.try_join_next().is_some() {}
         let mut client = match accepted {
             Ok((client, _)) => client,

@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use sys::netlink::{Family, Request, Socket, link};
+use sys::netlink::{Family, Request, Socket, link, namespace};
 
 use crate::endpoints::Member;
 use crate::error::{NetworkError, Result, kernel};
@@ -15,7 +16,7 @@ use crate::ipam::{self, Addresses};
 use crate::native::Native;
 use crate::publish::{Publisher, Publishing};
 use crate::reaper::{self, Reaper};
-use crate::sandbox;
+use crate::sandbox::Maker;
 use crate::spec::{
     AddressPool, EndpointId, MacAddress, NetworkConfig, NetworkRecord, NetworkSpec, Protocol, RedirectSpec,
     SubnetRecord, SubnetSpec,
@@ -40,6 +41,10 @@ pub(crate) struct Inner {
     pub(crate) publisher: Arc<dyn Publisher>,
     pub(crate) filter: Arc<Mutex<Filter>>,
     pub(crate) reaper: Reaper,
+    /// Started with the first need, which in the VM is long after the engine's start.
+    maker: Mutex<Option<Maker>>,
+    /// The namespace that all work is done in.
+    home: OwnedFd,
     state: Mutex<State>,
 }
 
@@ -105,6 +110,8 @@ impl Networks {
             publisher,
             filter,
             reaper,
+            maker: Mutex::new(None),
+            home: namespace::current().map_err(failed)?,
             state: Mutex::new(state),
         })))
     }
@@ -175,7 +182,8 @@ impl Networks {
 
     /// A fresh network namespace in which only loopback is up (network mode `none`).
     pub fn sandbox(&self) -> Result<OwnedFd> {
-        let fresh = sandbox::fresh().map_err(|error| kernel("make a network namespace", error.into()))?;
+        let fresh =
+            self.0.fresh_sandbox().map_err(|error| kernel("make a network namespace", error.into()))?;
         Ok(fresh.0)
     }
 
@@ -225,6 +233,15 @@ impl Inner {
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         // Every change of the state is complete before a call that could panic, so it is sound after one.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A network namespace with loopback up, and a netlink socket in it.
+    pub(crate) fn fresh_sandbox(&self) -> io::Result<(OwnedFd, Socket)> {
+        let mut maker = self.maker.lock().unwrap_or_else(PoisonError::into_inner);
+        if maker.is_none() {
+            *maker = Some(namespace::within(self.home.as_fd(), Maker::start)?);
+        }
+        maker.as_ref().map_or_else(|| Err(io::ErrorKind::NotFound.into()), Maker::take)
     }
 
     pub(crate) fn filter(&self) -> MutexGuard<'_, Filter> {

@@ -3,7 +3,9 @@
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::thread;
 
 use sys::netlink::{Error, Family, Request, Socket, link, namespace};
 
@@ -21,21 +23,51 @@ const SETTINGS: [(&str, &str); 3] = [
 const LOOPBACK: u32 = 1;
 
 /// A namespace with loopback up, and a netlink socket in it.
-pub(crate) fn fresh() -> io::Result<(OwnedFd, Socket)> {
-    namespace::fresh(|| {
-        let mut socket = Socket::open(Family::Route)?;
-        let mut request = Request::new();
-        link::set_up(&mut request, LOOPBACK);
-        socket.request(request)?;
-        for (file, value) in SETTINGS {
-            match fs::write(file, value) {
-                // A kernel without IPv6 has no such file.
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
+type Sandbox = (OwnedFd, Socket);
+
+/// Makes namespaces ahead of need: one waits and one is in the making, so that a container's start does not wait for
+/// the kernel to set one up. The thread ends when this is dropped.
+pub(crate) struct Maker(Receiver<io::Result<Sandbox>>);
+
+impl Maker {
+    pub(crate) fn start() -> io::Result<Maker> {
+        let home = namespace::current()?;
+        let (send, receive) = sync_channel(1);
+        let thread = thread::Builder::new().name("sandbox-maker".to_owned()).stack_size(128 * 1024);
+        thread.spawn(move || {
+            // A failure waits for its taker as a namespace does, so a lasting one does not spin.
+            while send.send(make(&home)).is_ok() {}
+        })?;
+        Ok(Maker(receive))
+    }
+
+    /// Takes the one that waits.
+    pub(crate) fn take(&self) -> io::Result<Sandbox> {
+        self.0.recv().unwrap_or_else(|_| Err(io::Error::other("the sandbox maker ended")))
+    }
+}
+
+/// Makes a namespace on the calling thread, which is in `home` again afterwards, so that it holds none alive.
+fn make(home: &OwnedFd) -> io::Result<Sandbox> {
+    namespace::leave_for_a_fresh_one()?;
+    let made = namespace::current().and_then(|netns| Ok((netns, set_up()?)));
+    namespace::enter(home.as_fd())?;
+    made
+}
+
+fn set_up() -> io::Result<Socket> {
+    let mut socket = Socket::open(Family::Route)?;
+    let mut request = Request::new();
+    link::set_up(&mut request, LOOPBACK);
+    socket.request(request)?;
+    for (file, value) in SETTINGS {
+        match fs::write(file, value) {
+            // A kernel without IPv6 has no such file.
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
         }
-        Ok(socket)
-    })
+    }
+    Ok(socket)
 }
 
 /// A netlink socket in a namespace that exists.

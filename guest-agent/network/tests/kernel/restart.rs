@@ -9,13 +9,13 @@ use crate::world::*;
 #[test]
 fn a_clean_end_leaves_nothing() {
     in_a_world(|world| {
-        let before = run("ip -j link show");
+        let before = link_names();
         world.network("net");
         let web = world.container("net");
         world.publish(&web, &[tcp(8080, 80)]).unwrap();
         assert!(matches!(world.networks.remove(&web.record.network), Err(NetworkError::NetworkInUse { .. })));
         world.networks.close().unwrap();
-        assert_eq!(run("ip -j link show"), before);
+        assert_eq!(link_names(), before);
         assert_eq!(run("nft list ruleset"), "");
     });
 }

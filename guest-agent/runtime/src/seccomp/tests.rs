@@ -143,7 +143,8 @@ fn every_operator_compares_64_unsigned_bits() {
     let edges =
         [0, 1, 7, 8, 9, 0xffff_ffff, 1 << 32, (1 << 32) | 7, (1 << 32) | 8, (1 << 32) | 9, 2 << 32, u64::MAX];
     for pivot in [8, (1 << 32) | 8, 0xffff_ffff] {
-        let operators: [(&str, fn(u64, u64) -> bool); 6] = [
+        type Operator = fn(u64, u64) -> bool;
+        let operators: [(&str, Operator); 6] = [
             ("EQ", |a, b| a == b),
             ("NE", |a, b| a != b),
             ("LT", |a, b| a < b),

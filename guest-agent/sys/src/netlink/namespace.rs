@@ -11,13 +11,25 @@ use std::thread;
 /// Makes a network namespace, runs `inside` on a thread that is in it, and returns both.
 pub fn fresh<T: Send>(inside: impl FnOnce() -> io::Result<T> + Send) -> io::Result<(OwnedFd, T)> {
     on_a_thread(|| {
-        // SAFETY: CLONE_NEWNET alone changes this thread's namespace and nothing of memory or descriptors.
-        if unsafe { libc::unshare(libc::CLONE_NEWNET) } != 0 {
-            return Err(io::Error::last_os_error());
-        }
-        let namespace = current()?;
-        Ok((namespace, inside()?))
+        leave_for_a_fresh_one()?;
+        Ok((current()?, inside()?))
     })
+}
+
+/// Moves the calling thread alone into a network namespace that did not exist before. For threads made for it.
+pub fn leave_for_a_fresh_one() -> io::Result<()> {
+    // SAFETY: CLONE_NEWNET alone changes this thread's namespace and nothing of memory or descriptors.
+    if unsafe { libc::unshare(libc::CLONE_NEWNET) } == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Moves the calling thread alone into a network namespace. For threads made for it.
+pub fn enter(namespace: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: setns(2) takes no pointers; the kernel checks that the descriptor is a network namespace.
+    if unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) } == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// Runs `inside` on a thread that is in `namespace`.
@@ -26,10 +38,7 @@ pub fn within<T: Send>(
     inside: impl FnOnce() -> io::Result<T> + Send,
 ) -> io::Result<T> {
     on_a_thread(|| {
-        // SAFETY: setns(2) takes no pointers; the kernel checks that the descriptor is a network namespace.
-        if unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) } != 0 {
-            return Err(io::Error::last_os_error());
-        }
+        enter(namespace)?;
         inside()
     })
 }
