@@ -65,7 +65,7 @@ impl Children {
             return Err(errno(libc::EBADMSG));
         }
         if self.by_key.contains_key(&wanted.key) {
-            return Err(errno(libc::EEXIST));
+            return Err(errno(libc::EALREADY));
         }
         let mut fds = fds.into_iter();
         let given: Vec<OwnedFd> = fds.by_ref().take(5).collect();

@@ -95,7 +95,6 @@ fn launch(task: LaunchTask, program: &ProgramPlan, sync: &OwnedFd) -> Step<Infal
         set_names(&task)?;
     }
     let built = rootfs::build(&task)?;
-    set_sysctls(built.proc.as_fd(), &task.sysctls)?;
     let terminal = match program.terminal {
         None => None,
         Some(size) => {
@@ -159,6 +158,7 @@ fn set_names(task: &LaunchTask) -> Step<()> {
     Ok(())
 }
 
+/// Done before parts of /proc are covered.
 fn set_sysctls(proc: BorrowedFd<'_>, sysctls: &[(String, String)]) -> Step<()> {
     for (name, value) in sysctls {
         let path = sysctl_path(name);

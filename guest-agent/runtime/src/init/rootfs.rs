@@ -16,7 +16,6 @@ use crate::plan::{Mount, MountKind, Propagation, TmpfsOptions};
 /// A root file system with everything mounted, which is not entered yet.
 pub(super) struct Built {
     pub(super) root: OwnedFd,
-    pub(super) proc: OwnedFd,
     /// The container's devpts; `None` when the plan brings a /dev of its own.
     pub(super) terminals: Option<OwnedFd>,
 }
@@ -36,7 +35,7 @@ pub(super) fn build(task: &LaunchTask) -> Step<Built> {
     leave_peers()?;
     let root = attach_root(task)?;
     let standard = Standard { task, root: root.as_fd() };
-    let proc = standard.proc()?;
+    super::set_sysctls(standard.proc()?.as_fd(), &task.sysctls)?;
     let terminals = standard.dev()?;
     standard.sys()?;
     mount_all(task, root.as_fd(), sources)?;
@@ -49,7 +48,7 @@ pub(super) fn build(task: &LaunchTask) -> Step<Built> {
     for path in &task.masked_paths {
         mask(root.as_fd(), path, null.as_fd())?;
     }
-    Ok(Built { root, proc, terminals })
+    Ok(Built { root, terminals })
 }
 
 /// Shows the terminal at /dev/console too.

@@ -71,6 +71,12 @@ fn supervise_tests(filters: &[&str]) -> ExitCode {
 
 fn engine(result: &Path, filters: &[&str], fd: &str) -> ExitCode {
     let lab = Lab::open(fd);
+    if filters == ["measure"] {
+        cases::measure(&lab);
+        lab.close();
+        say(result, "passed");
+        return ExitCode::SUCCESS;
+    }
     let mut failed = Vec::new();
     let mut count = 0;
     for (name, case) in cases::ALL.iter().chain(recovery::ALL) {
@@ -90,4 +96,8 @@ fn engine(result: &Path, filters: &[&str], fd: &str) -> ExitCode {
         .expect("the result is written");
     // The verdict is in the file: ending well tells the supervisor not to try again.
     ExitCode::SUCCESS
+}
+
+fn say(result: &Path, verdict: &str) {
+    std::fs::write(result, verdict).expect("the result is written");
 }
