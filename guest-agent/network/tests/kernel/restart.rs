@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use network::NetworkError;
+use network::{NetworkConfig, NetworkError, NetworkSpec, Networks, RedirectSpec};
 
 use crate::world::*;
 
@@ -106,5 +106,42 @@ fn engines_on_one_machine_do_not_disturb_each_other() {
         assert_eq!(inside(&web.netns, || hello(outside)).unwrap(), "192.0.2.1");
         other.close().unwrap();
         assert_eq!(inside(&web.netns, || hello(outside)).unwrap(), "192.0.2.1");
+    });
+}
+
+#[test]
+fn a_lazy_engine_touches_nothing_before_the_first_container() {
+    in_a_bare_namespace(|| {
+        let before = link_names();
+        let networks = Networks::new(NetworkConfig { lazy: true, ..config("lazy") }).unwrap();
+        networks.create(&network_spec("net")).unwrap();
+        networks.redirect_egress(&RedirectSpec { port: 7000 }).unwrap();
+        networks.recover(&[]).unwrap();
+        assert_eq!(link_names(), before);
+        assert_eq!(run("nft list ruleset"), "");
+        networks.attach(attach_spec("net")).unwrap();
+        assert!(run("nft list ruleset").contains("redirect to :7000"));
+        networks.close().unwrap();
+        assert_eq!(link_names(), before);
+        assert_eq!(run("nft list ruleset"), "");
+    });
+}
+
+#[test]
+fn somebody_elses_bridge_is_used_and_left_alone() {
+    in_a_world(|world| {
+        run("ip link add name lan type bridge");
+        run("ip addr add 10.7.0.1/24 dev lan");
+        let spec = NetworkSpec { link: Some("lan".to_owned()), ..network_spec("net") };
+        let record = world.networks.create(&spec).unwrap();
+        assert_eq!(record.subnets[0].subnet.to_string(), "10.7.0.0/24");
+        let container = world.container("net");
+        assert_eq!(address(&container).to_string(), "10.7.0.2");
+        world.networks.detach(&container.record.id).unwrap();
+        world.networks.remove(&record.id).unwrap();
+        assert!(link_names().contains(&"lan".to_owned()));
+        let other = NetworkSpec { link: Some("up0".to_owned()), ..network_spec("other") };
+        let error = world.networks.create(&other).unwrap_err();
+        assert_eq!(error.to_string(), "link `up0` exists and is no bridge");
     });
 }

@@ -60,15 +60,18 @@ pub(crate) fn in_a_bare_namespace(test: impl FnOnce() + Send) {
 }
 
 pub(crate) fn networks(instance: &str) -> Networks {
-    Networks::new(NetworkConfig {
+    Networks::new(config(instance)).unwrap()
+}
+
+pub(crate) fn config(instance: &str) -> NetworkConfig {
+    NetworkConfig {
         instance: instance.to_owned(),
         pools: Vec::new(),
         masquerade: true,
         ip_forward: true,
         lazy: false,
         publishing: Publishing::Native,
-    })
-    .unwrap()
+    }
 }
 
 impl World {
