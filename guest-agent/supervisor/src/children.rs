@@ -215,7 +215,7 @@ fn become_child(program: &OwnedFd, given: &[OwnedFd], passed: &[OwnedFd]) -> io:
     }
     sys::process::cloexec_from(end)?;
     debug_assert!(program.as_raw_fd() >= end);
-    let arguments = [CString::from(c"container-init")];
+    let arguments = [CString::from(c"guest-agent"), CString::from(c"container-init")];
     sys::process::execute_fd(program.as_fd(), &arguments, &[])
 }
 

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use crate::wire::{self, Call, Event, ExitStatus, Request, Role};
 
-/// Everything that a child is started from. The program is the supervisor's own, as `container-init`.
+/// Everything that a child is started from. The program is the supervisor's own, with the argument `container-init`.
 #[derive(Debug)]
 pub struct SpawnRequest {
     /// What the child is called from now on, until it is released. Must be unused.

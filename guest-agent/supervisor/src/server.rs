@@ -56,8 +56,8 @@ pub trait Hooks {
     /// A signal other than SIGCHLD has come.
     fn signal(&mut self, signal: i32) -> Action {
         match signal {
-            libc::SIGTERM | libc::SIGINT | libc::SIGQUIT => Action::Stop,
-            libc::SIGHUP | libc::SIGUSR1 | libc::SIGUSR2 => Action::PassOn,
+            // SIGINT is what the kernel sends PID 1 for Ctrl-Alt-Del, SIGPWR what a power monitor sends.
+            libc::SIGTERM | libc::SIGINT | libc::SIGQUIT | libc::SIGPWR => Action::Stop,
             _ => Action::Ignore,
         }
     }

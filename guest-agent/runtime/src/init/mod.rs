@@ -33,7 +33,7 @@ use wire::{InitPlan, LaunchTask, ProgramPlan, Task, Word};
 /// What happens next to a failed start.
 type Step<T> = Result<T, Failure>;
 
-/// Entry of the binary when it is called as `container-init`. Call it first thing in `main`: it relies on the
+/// Entry of the binary when its first argument is `container-init`. Call it first thing in `main`: it relies on the
 /// descriptors that the supervisor has left under fixed numbers, and on being the only thread.
 pub fn container_init_main() -> ExitCode {
     let (plan, sync) =

@@ -20,10 +20,8 @@ use lab::Lab;
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    if words[0] == "container-init" {
-        return runtime::container_init_main();
-    }
     match &words[1..] {
+        ["container-init"] => runtime::container_init_main(),
         // The arguments end with `--supervisor-fd N`.
         ["engine", result, filters @ .., _, fd] => engine(Path::new(result), filters, fd),
         ["crashing-engine", directory, _, fd] => recovery::crashing_engine(Path::new(directory), fd),
