@@ -94,6 +94,13 @@ test("an empty page says what belongs there and copies a command", () =>
     await heading(page, "No images yet").waitFor();
   }));
 
+test("the first container is one click away", () =>
+  window("empty", async (page) => {
+    await page.getByRole("button", { name: "Run the hello image" }).click();
+    await page.getByRole("region", { name: "Details of eager_otter" }).waitFor();
+    await page.getByRole("log", { name: "Log of eager_otter" }).waitFor();
+  }));
+
 test("a slow list shows a skeleton of itself", () =>
   window("slow", async (page) => {
     await page.getByRole("status", { name: "Loading" }).waitFor();

@@ -31,6 +31,7 @@ export interface Commands {
   container_stop: { args: { id: string }; result: null };
   container_restart: { args: { id: string }; result: null };
   container_remove: { args: { id: string; force: boolean }; result: null };
+  hello_available: { args: Nothing; result: boolean };
   images_list: { args: Nothing; result: ImageSummary[] };
   image_inspect: { args: { id: string }; result: ImageInspect };
   image_history: { args: { id: string }; result: HistoryEntry[] };
@@ -42,6 +43,7 @@ export interface Commands {
 /** Calls with many answers, until they end, fail or are cancelled. */
 export interface Streams {
   container_logs: { args: { id: string; options: LogOptions }; item: LogChunk[] };
+  hello_load: { args: Nothing; item: Progress };
   image_pull: { args: { reference: string }; item: Progress };
 }
 

@@ -8,7 +8,7 @@ import { reveal, slice } from "../widgets/virtual";
 import { actionsFor, arrange, toneOf, toRow } from "./containers/containers";
 import { findMatches, LogBuffer } from "./containers/log-buffer";
 import { marks } from "./containers/marks";
-import { check, type RunForm } from "./containers/run";
+import { check, loadedImage, type RunForm } from "./containers/run";
 import { stagesOf, stageViews, startedInMs, tone } from "./engine/engine";
 import { arrange as arrangeImages, toRows } from "./images/images";
 import { advance, PULL_BEGIN, totals } from "./images/pull";
@@ -64,6 +64,11 @@ describe("run form", () => {
   ])("%j is refused at its field", (change, field) => {
     const checked = check({ ...form, ...change });
     expect(checked.kind === "wrong" && checked.field).toBe(field);
+  });
+  test("a load names its image, with or without a tag", () => {
+    expect(loadedImage("Loaded image: hello:latest\n")).toBe("hello:latest");
+    expect(loadedImage("Loaded image ID: sha256:ab\n")).toBe("sha256:ab");
+    expect(loadedImage("Loading layer")).toBeNull();
   });
   test("an empty command is the image's own", () => {
     const checked = check(form);

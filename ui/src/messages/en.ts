@@ -99,6 +99,8 @@ export const en = {
   "containers.emptyTitle": "No containers yet",
   "containers.emptyText": "A container is an image at work: a database, a web server, one command.",
   "containers.emptyAction": "Run a container",
+  "containers.hello": "Run the hello image",
+  "containers.failed.hello": "The hello image did not run",
   "containers.failedTitle": "The list of containers could not be read",
   "containers.tab.info": "Overview",
   "containers.tab.logs": "Logs",

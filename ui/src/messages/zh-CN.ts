@@ -98,6 +98,8 @@ export const zhCN: Catalogue = {
   "containers.emptyTitle": "还没有容器",
   "containers.emptyText": "容器是运行中的镜像:一个数据库、一个网页服务器或一条命令。",
   "containers.emptyAction": "运行容器",
+  "containers.hello": "运行 hello 镜像",
+  "containers.failed.hello": "hello 镜像未能运行",
   "containers.failedTitle": "无法读取容器列表",
   "containers.tab.info": "概览",
   "containers.tab.logs": "日志",

@@ -93,7 +93,7 @@ export function fakeBackend(scenario: Scenario): Backend {
       if (containers.some((item) => item.Names[0] === `/${name}`)) {
         return refuse(`Conflict. The container name "/${name}" is already in use. You have to remove (or rename) that container to be able to reuse that name.`);
       }
-      const image = images.find((item) => item.RepoTags.includes(create.Image)) ?? images[0]!;
+      const image = images.find((item) => item.RepoTags.includes(create.Image)) ?? images[0] ?? data.images[0]!;
       const id = data.hex(5000 + containers.length);
       containers = [...containers, { ...data.containers[0]!, Id: id, Names: [`/${name ?? "eager_otter"}`], Image: create.Image, ImageID: image.Id,
         State: "created", Status: "Created", Created: data.NOW, Ports: [] }];
@@ -109,6 +109,7 @@ export function fakeBackend(scenario: Scenario): Backend {
       event("container", "destroy", id);
       return null;
     },
+    hello_available: () => scenario === "empty",
     images_list: list(() => images),
     image_inspect: ({ id }) => {
       const found = images.find((item) => item.Id === id || item.RepoTags.includes(id));
@@ -181,6 +182,11 @@ export function fakeBackend(scenario: Scenario): Backend {
     stream: (name, args, receive, signal) => {
       if (name === "container_logs") {
         return logs((args as Streams["container_logs"]["args"]).id, receive as (chunks: LogChunk[]) => void, signal);
+      }
+      if (name === "hello_load") {
+        (receive as (item: Streams["hello_load"]["item"]) => void)(
+          { status: null, id: null, progressDetail: null, stream: "Loaded image: hello:latest\n", error: null });
+        return Promise.resolve();
       }
       return pull((args as Streams["image_pull"]["args"]).reference, receive as (item: Streams["image_pull"]["item"]) => void, signal);
     },

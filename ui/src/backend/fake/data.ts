@@ -139,7 +139,7 @@ export const networks: Network[] = ([["bridge", "bridge", "172.17.0.0/16", "172.
 }));
 
 export const STATUS: VmStatus = {
-  vm: { state: "running" }, sinceMs: (NOW - 7300) * 1000,
+  revision: 1, vm: { state: "running" }, sinceMs: (NOW - 7300) * 1000,
   stages: [
     { stage: "prepare", tookMs: 84, elapsedMs: 84 }, { stage: "boot", tookMs: 612, elapsedMs: 696 },
     { stage: "agent", tookMs: 141, elapsedMs: 837 }, { stage: "engine", tookMs: 203, elapsedMs: 1040 },

@@ -7,6 +7,7 @@ import { toFailure } from "../../backend/remote";
 import type { Backend } from "../../backend/rpc";
 import type { Notices } from "../../frame/notices.svelte";
 import { t } from "../../messages";
+import { loadedImage, plain } from "./run";
 import { toRow, type Action, type ContainerRow } from "./containers";
 
 export class ContainersStore {
@@ -24,6 +25,21 @@ export class ContainersStore {
 
   find(id: string): ContainerRow | null {
     return this.rows.find((row) => row.id === id) ?? null;
+  }
+
+  /** Loads the hello image and runs it; the new container's id, unless it failed. */
+  async runHello(): Promise<string | null> {
+    try {
+      let image: string | null = null;
+      await this.#backend.stream("hello_load", {}, (line) => (image ??= loadedImage(line.stream ?? "")), new AbortController().signal);
+      const created = await this.#backend.call("container_create", { name: null, create: plain(image ?? "hello") });
+      await this.#backend.call("container_start", { id: created.Id });
+      await this.list.refresh();
+      return created.Id;
+    } catch (thrown) {
+      this.#notices.add(t("containers.failed.hello"), toFailure(thrown));
+      return null;
+    }
   }
 
   /** Shows the action in the row at once; the engine's word decides how it ends. */

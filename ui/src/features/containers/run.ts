@@ -20,6 +20,38 @@ export type Checked =
 
 const PORT = /^(?:(\d{1,3}(?:\.\d{1,3}){3}):)?(\d{1,5}):(\d{1,5})(?:\/(tcp|udp))?$/;
 
+/** The request of a container that is its image and nothing else. */
+export function plain(image: string): CreateContainer {
+  return {
+    Image: image,
+    Cmd: null,
+    Env: [],
+    ExposedPorts: {},
+    Hostname: "",
+    User: "",
+    Entrypoint: null,
+    Labels: {},
+    WorkingDir: "",
+    Tty: false,
+    OpenStdin: false,
+    HostConfig: {
+      Binds: [],
+      NetworkMode: "",
+      PortBindings: {},
+      RestartPolicy: { Name: "", MaximumRetryCount: 0 },
+      AutoRemove: false,
+      Memory: 0,
+      NanoCpus: 0,
+      Privileged: false,
+    },
+  };
+}
+
+/** What a load says of the image it made: its name, or its id when it has none. */
+export function loadedImage(line: string): string | null {
+  return /^Loaded image(?: ID)?: (\S+)/.exec(line.trim())?.[1] ?? null;
+}
+
 export function check(form: RunForm): Checked {
   const wrong = (field: keyof RunForm, message: Key, value = ""): Checked => ({ kind: "wrong", field, message, value });
   const image = form.image.trim();
@@ -42,31 +74,16 @@ export function check(form: RunForm): Checked {
   if (bad !== undefined) return wrong("environment", "run.badEnvironment", bad);
 
   const name = form.name.trim();
+  const request = plain(image);
   return {
     kind: "ok",
     name: name === "" ? null : name,
     create: {
-      Image: image,
+      ...request,
       Cmd: command.words.length > 0 ? command.words : null,
       Env: variables,
       ExposedPorts: Object.fromEntries(Object.keys(bindings).map((port) => [port, {}])),
-      Hostname: "",
-      User: "",
-      Entrypoint: null,
-      Labels: {},
-      WorkingDir: "",
-      Tty: false,
-      OpenStdin: false,
-      HostConfig: {
-        Binds: [],
-        NetworkMode: "",
-        PortBindings: bindings,
-        RestartPolicy: { Name: "", MaximumRetryCount: 0 },
-        AutoRemove: form.remove,
-        Memory: 0,
-        NanoCpus: 0,
-        Privileged: false,
-      },
+      HostConfig: { ...request.HostConfig, PortBindings: bindings, AutoRemove: form.remove },
     },
   };
 }
