@@ -84,7 +84,7 @@ make_seed() {
   seed=$work/seed.img
   truncate -s 256M "$seed"
   # No configuration of the machine enters either.
-  printf '[defaults]\nbase_features = sparse_super,large_file,filetype,resize_inode,dir_index,ext_attr\n' >"$work/mke2fs.conf"
+  printf '[defaults]\nbase_features = sparse_super,large_file,filetype,resize_inode,dir_index,ext_attr\n[fs_types]\next4 = {\ninode_size = 256\n}\nsmall = {\ninode_size = 256\n}\n' >"$work/mke2fs.conf"
   MKE2FS_CONFIG=$work/mke2fs.conf E2FSPROGS_FAKE_TIME=1700000000 SOURCE_DATE_EPOCH=1700000000 \
     "$mkfs" -q -F -t ext4 -b 4096 -I 256 -i 32768 -m 0 -J size=64 -L sampan-data -U $id \
     -O has_journal,extent,huge_file,flex_bg,metadata_csum,64bit,dir_nlink,extra_isize,^uninit_bg \

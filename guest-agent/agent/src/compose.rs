@@ -3,7 +3,6 @@
 //! The one place where the parts are put together. It is started by the supervisor only, in the VM and natively
 //! alike; what differs is who dials, who publishes and where the API listens.
 
-use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -24,7 +23,7 @@ use crate::fabric::{self, control::Control};
 use crate::init::{self, console, disk, modules, power};
 use crate::listen::{Address, Listener};
 use crate::options::Options;
-use crate::{resolver, tls};
+use crate::{certs, resolver, tls};
 
 /// Answers under way get this long once the engine has stopped.
 const DRAINING: Duration = Duration::from_secs(1);
@@ -163,7 +162,7 @@ async fn start_engine(
         } else {
             Publishing::Native
         },
-        registry_certificates: BTreeMap::new(),
+        registry_certificates: certs::read(Path::new(certs::FOLDER)),
         egress_port: options.vm.then_some(fabric::egress::REDIRECT_PORT),
         vm: options.vm,
     };

@@ -10,6 +10,7 @@
 //! | `serve …` | the supervisor, on any Linux machine |
 //! | `engine …` | the engine, which only the supervisor starts |
 
+mod certs;
 mod compose;
 mod config_file;
 mod fabric;

@@ -49,7 +49,7 @@ fn run(options: &Options, arguments: &[OsString]) -> anyhow::Result<ExitCode> {
     let mut engine = vec![OsString::from("engine")];
     engine.extend(arguments.iter().cloned());
     let command = EngineCommand {
-        program: "/proc/self/exe".into(),
+        program: std::env::current_exe()?,
         args: engine,
         stop_timeout: Duration::from_secs(options.shutdown_timeout) + ENDING,
     };

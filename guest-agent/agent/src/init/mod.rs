@@ -93,7 +93,7 @@ fn supervise(record: &Record, options: Vec<OsString>) {
     }
     loop {
         let engine = EngineCommand {
-            program: "/proc/self/exe".into(),
+            program: "/init".into(),
             args: arguments.clone(),
             stop_timeout: STOP_TIMEOUT,
         };
