@@ -136,6 +136,11 @@ impl Bus {
         inner.listeners.retain(|listener| listener.try_send(event.clone()).is_ok());
     }
 
+    /// How many listen.
+    pub(crate) fn listeners(&self) -> usize {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).listeners.len()
+    }
+
     /// Past events since `since`, then those to come, until `until`.
     pub fn listen(&self, filter: EventFilter) -> Result<BoxStream<Arc<Event>>> {
         filter.filters.accept(&ACCEPTED)?;

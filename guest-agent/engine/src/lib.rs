@@ -7,13 +7,17 @@
 
 pub mod config;
 pub mod containers;
+mod copy;
 pub mod engine;
 pub mod error;
 pub mod events;
 pub mod filters;
 pub mod images;
+mod info;
 mod logs;
 pub mod networks;
+mod recover;
+mod signal;
 mod store;
 pub mod system;
 pub mod time;

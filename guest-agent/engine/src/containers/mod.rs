@@ -1,11 +1,27 @@
 //! Containers: what they are asked to be, what they are, and the task that owns each.
 
-pub(crate) mod input;
-pub(crate) mod names;
 pub mod request;
-pub(crate) mod restart;
 pub mod spec;
-pub(crate) mod state;
 pub mod view;
+
+pub(crate) mod restart;
+pub(crate) mod state;
+
+pub(crate) mod check;
+pub(crate) mod mounts;
+pub(crate) mod names;
+pub(crate) mod ports;
+
+pub(crate) mod actor;
+pub(crate) mod container;
+pub(crate) mod create;
+pub(crate) mod exec;
+pub(crate) mod input;
+pub(crate) mod launch;
+pub(crate) mod list;
+pub(crate) mod observe;
+pub(crate) mod record;
+pub(crate) mod registry;
+pub(crate) mod remove;
 
 pub use input::{Input, Written};

@@ -6,8 +6,8 @@ mod pump;
 mod reader;
 
 pub(crate) use json_file::LogFile;
-pub(crate) use output::Hub;
-pub(crate) use pump::{Source, pump};
+pub(crate) use output::{Hub, Ticket};
+pub(crate) use pump::{Source, pump, register};
 pub(crate) use reader::read;
 
 use crate::containers::spec::LogConfig;

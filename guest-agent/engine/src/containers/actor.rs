@@ -1,0 +1,485 @@
+//! The task that owns a container: it alone changes its state, one command after the other, tells its events
+//! in that order, and publishes each new record for everyone to read.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use runtime::{Ends, ExitStatus, Process};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::container::{Command, Container, Note, Purpose, Reply, Signalled};
+use super::launch::{self, Live};
+use super::record::Record;
+use super::remove;
+use super::request::{RemoveOptions, Started, StdStream, WaitCondition, WaitResult};
+use super::restart::{self, Backoff};
+use super::state::{Input, State};
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::logs::{Source, pump};
+use crate::signal;
+use crate::time::Time;
+
+/// Exit code of a process that a signal ended.
+const SIGNALLED: i32 = 128;
+
+struct Actor {
+    engine: Engine,
+    container: Arc<Container>,
+    record: Record,
+    waits: Vec<(WaitCondition, oneshot::Sender<WaitResult>)>,
+    removals: Vec<(RemoveOptions, Reply<()>)>,
+    backoff: Backoff,
+    /// Counts runs, so that a late message about an earlier one is known.
+    run: u64,
+    /// It was ended only to be started again: no automatic removal.
+    comes_again: bool,
+    /// Its process was killed because the engine goes down.
+    going_down: bool,
+}
+
+/// What a container begins its life in this engine as.
+pub(crate) enum Beginning {
+    /// It doesn't run.
+    Still,
+    /// It runs: an engine before this one started it.
+    Live(Process),
+    /// It doesn't run, and its policy wants that it does.
+    Due,
+}
+
+/// Starts a container's task.
+pub(crate) fn spawn(
+    engine: Engine,
+    container: Arc<Container>,
+    commands: mpsc::Receiver<Command>,
+    beginning: Beginning,
+) {
+    let record = (*container.now()).clone();
+    let actor = Actor {
+        engine,
+        container,
+        record,
+        waits: Vec::new(),
+        removals: Vec::new(),
+        backoff: Backoff::default(),
+        run: 0,
+        comes_again: false,
+        going_down: false,
+    };
+    tokio::spawn(actor.live(commands, beginning));
+}
+
+impl Actor {
+    async fn live(mut self, mut commands: mpsc::Receiver<Command>, beginning: Beginning) {
+        match beginning {
+            Beginning::Still => {}
+            Beginning::Live(process) => self.attach_streams(process),
+            Beginning::Due => {
+                if let Err(error) = self.start().await {
+                    tracing::warn!("container {} can't be started again: {error}", self.record.name);
+                }
+            }
+        }
+        while let Some(command) = commands.recv().await {
+            self.handle(command).await;
+            if self.record.state == State::Removing {
+                break;
+            }
+        }
+        for (_, sender) in self.waits.drain(..) {
+            let _ = sender.send(WaitResult { status_code: i64::from(self.record.exit_code), error: None });
+        }
+    }
+
+    async fn handle(&mut self, command: Command) {
+        // A caller that has gone away doesn't undo what it asked for: answers may fall on deaf ears.
+        match command {
+            Command::Start(reply) => {
+                let started = self.start_by_hand().await;
+                let failed = started.is_err();
+                let _ = reply.send(started);
+                if failed && self.record.host_config.auto_remove && !self.record.state.lives() {
+                    self.auto_remove().await;
+                }
+            }
+            Command::Signal { signal, purpose, reply } => {
+                let _ = reply.send(self.signal(signal, purpose));
+            }
+            Command::Pause(reply) => {
+                let _ = reply.send(self.freeze(true).await);
+            }
+            Command::Unpause(reply) => {
+                let _ = reply.send(self.freeze(false).await);
+            }
+            Command::Rename { name, reply } => {
+                let _ = reply.send(self.rename(&name));
+            }
+            Command::Remove { options, name, reply } => self.begin_removal(options, &name, reply).await,
+            Command::Wait { condition, sender, subscribed } => {
+                let stands = !self.record.state.lives() && self.record.state != State::Restarting;
+                if condition == WaitCondition::NotRunning && stands {
+                    let _ = sender.send(self.result());
+                } else {
+                    self.waits.push((condition, sender));
+                }
+                let _ = subscribed.send(());
+            }
+            Command::Ended { run, status } if run == self.run => self.ended(status).await,
+            Command::RestartDue { run } if run == self.run && self.record.state == State::Restarting => {
+                self.record.restart_count += 1;
+                if let Err(error) = self.start().await {
+                    tracing::warn!("container {} can't be started again: {error}", self.record.name);
+                    self.tell_waits(WaitCondition::NextExit);
+                }
+            }
+            Command::Ended { .. } | Command::RestartDue { .. } => {}
+            Command::Note(Note::Event { action, attributes }) => {
+                let mut actor = self.record.actor([]);
+                actor.attributes.extend(attributes.into_iter().map(|(name, value)| (name.to_owned(), value)));
+                self.engine.inner().events.publish("container", action, actor);
+            }
+        }
+    }
+
+    fn event<const N: usize>(&self, action: &str, more: [(&str, String); N]) {
+        self.engine.inner().events.publish("container", action, self.record.actor(more));
+    }
+
+    /// Shows and keeps the record as it is now.
+    fn publish(&self) {
+        let record = Arc::new(self.record.clone());
+        self.engine.inner().store.put("container", &record.id, &*record);
+        self.container.record.send_replace(record);
+    }
+
+    fn next(&mut self, input: Input) -> Result<()> {
+        match self.record.state.next(input) {
+            Ok(state) => {
+                self.record.state = state;
+                Ok(())
+            }
+            Err(denied) => Err(denied.explain(&self.record.id, &self.record.name)),
+        }
+    }
+
+    fn result(&self) -> WaitResult {
+        let error = (!self.record.error.is_empty()).then(|| self.record.error.clone());
+        WaitResult { status_code: i64::from(self.record.exit_code), error }
+    }
+
+    /// Answers the waits that `condition` fulfils: an end fulfils both kinds but that for the removal.
+    fn tell_waits(&mut self, condition: WaitCondition) {
+        let result = self.result();
+        let waits = std::mem::take(&mut self.waits);
+        for (wanted, sender) in waits {
+            if condition == WaitCondition::Removed || wanted != WaitCondition::Removed {
+                let _ = sender.send(result.clone());
+            } else {
+                self.waits.push((wanted, sender));
+            }
+        }
+    }
+
+    async fn start_by_hand(&mut self) -> Result<Started> {
+        if matches!(self.record.state, State::Running { .. }) {
+            return Ok(Started::Already);
+        }
+        self.record.restart_count = 0;
+        self.backoff = Backoff::default();
+        self.record.by_hand = false;
+        self.start().await?;
+        Ok(Started::Now)
+    }
+
+    async fn start(&mut self) -> Result<()> {
+        // Asked before anything is done; the number is not known yet.
+        if let Err(denied) = self.record.state.next(Input::Started { pid: 0 }) {
+            return Err(denied.explain(&self.record.id, &self.record.name));
+        }
+        self.comes_again = false;
+        let record = Arc::new(self.record.clone());
+        match launch::launch(&self.engine, &self.container, &record).await {
+            Ok(live) => self.started(live),
+            Err(failed) => {
+                self.record.exit_code = failed.exit_code;
+                self.record.error.clone_from(&failed.error.message);
+                self.record.finished_at = Time::now();
+                self.next(Input::Failed)?;
+                self.publish();
+                self.container.hub.end();
+                Err(failed.error)
+            }
+        }
+    }
+
+    fn started(&mut self, live: Live) -> Result<()> {
+        let Live { process, endpoint, ports } = live;
+        self.next(Input::Started { pid: process.pid() })?;
+        self.record.started_at = Time::now();
+        self.record.exit_code = 0;
+        self.record.error.clear();
+        self.record.oom_killed = false;
+        self.record.endpoint = endpoint;
+        self.record.ports = ports;
+        self.publish();
+        self.network_event("connect");
+        self.event("start", []);
+        self.attach_streams(process);
+        Ok(())
+    }
+
+    fn network_event(&self, action: &str) {
+        let Some(endpoint) = &self.record.endpoint else { return };
+        let attributes = [
+            ("container".to_owned(), self.record.id.clone()),
+            ("name".to_owned(), self.record.host_config.network_mode.clone()),
+            ("type".to_owned(), "bridge".to_owned()),
+        ];
+        let actor = crate::events::Actor { id: endpoint.network.clone(), attributes: attributes.into() };
+        self.engine.inner().events.publish("network", action, actor);
+    }
+
+    /// Connects a process with the log and with clients, and watches for its end.
+    fn attach_streams(&mut self, process: Process) {
+        self.run += 1;
+        let run = self.run;
+        let container = self.container.clone();
+        container.set_process(Some(process.clone()));
+        container.lives.send_replace(true);
+        let ended = watch::Sender::new(false);
+        let mut pumps = Vec::new();
+        let pumping = |source, stream| {
+            pump(source, stream, container.hub.clone(), container.log.clone(), ended.subscribe())
+        };
+        match process.take_stdio() {
+            Some(Ends::Pipes { stdin, stdout, stderr }) => {
+                pumps.push(tokio::spawn(pumping(Source::Pipe(stdout), StdStream::Stdout)));
+                pumps.push(tokio::spawn(pumping(Source::Pipe(stderr), StdStream::Stderr)));
+                if let Some(stdin) = stdin {
+                    let closing = process.clone();
+                    let close = move || {
+                        // When the process is gone, so is its input.
+                        let _ = closing.close_stdin();
+                    };
+                    tokio::spawn(container.gate.feed(stdin, close, ended.subscribe()));
+                }
+            }
+            Some(Ends::Terminal(master)) => {
+                match master.try_clone() {
+                    Ok(input) => {
+                        tokio::spawn(container.gate.feed(input, || (), ended.subscribe()));
+                    }
+                    Err(error) => tracing::error!("a terminal has no input: {error}"),
+                }
+                pumps.push(tokio::spawn(pumping(Source::Terminal(master), StdStream::Stdout)));
+            }
+            None => {}
+        }
+        tokio::spawn(async move {
+            let status = process.wait().await;
+            ended.send_replace(true);
+            for pump in pumps {
+                let _ = pump.await;
+            }
+            let _ = container.commands.send(Command::Ended { run, status }).await;
+        });
+    }
+
+    async fn ended(&mut self, status: ExitStatus) {
+        let id = self.record.id.clone();
+        let oom = self.engine.inner().runtime.cgroup(&id).oom_kills().unwrap_or(0) > 0;
+        self.record.exit_code =
+            status.code.unwrap_or_else(|| SIGNALLED + status.signal.unwrap_or(signal::KILL));
+        self.record.finished_at = Time::from(status.at);
+        self.record.oom_killed = oom;
+        let endpoint = self.record.endpoint.take();
+        let again = !self.going_down
+            && self.removals.is_empty()
+            && restart::again(
+                &self.record.host_config.restart_policy,
+                self.record.ended(),
+                self.record.restart_count,
+            );
+        // The supervisor may forget the exit status only when the journal has it.
+        let network = endpoint.clone();
+        self.record.ports.clear();
+        if self.next(Input::Ended { again }).is_err() {
+            return;
+        }
+        self.engine.inner().store.put("container", &id, &self.record);
+        self.clean_up(network).await;
+        self.container.set_process(None);
+        self.container.lives.send_replace(false);
+        if let Some(log) = &self.container.log {
+            log.close();
+        }
+        if oom {
+            self.event("oom", []);
+        }
+        let lasted = self.record.ended().lasted.as_secs();
+        self.event(
+            "die",
+            [("exitCode", self.record.exit_code.to_string()), ("execDuration", lasted.to_string())],
+        );
+        if let Some(endpoint) = endpoint {
+            self.record.endpoint = Some(endpoint);
+            self.network_event("disconnect");
+            self.record.endpoint = None;
+        }
+        self.container.record.send_replace(Arc::new(self.record.clone()));
+        self.container.hub.end();
+        self.tell_waits(WaitCondition::NextExit);
+        self.after_end(again).await;
+    }
+
+    /// What follows an end: a removal that waited for it, the automatic one, or the next run.
+    async fn after_end(&mut self, again: bool) {
+        if !self.removals.is_empty() {
+            let removals = std::mem::take(&mut self.removals);
+            let options = removals.first().map(|(options, _)| *options).unwrap_or_default();
+            let outcome = self.remove(options).await;
+            for (_, reply) in removals {
+                let _ = reply.send(outcome.clone());
+            }
+        } else if again {
+            let pause = self.backoff.after(self.record.ended().lasted);
+            let (run, commands) = (self.run, self.container.commands.clone());
+            tokio::spawn(async move {
+                tokio::time::sleep(pause).await;
+                let _ = commands.send(Command::RestartDue { run }).await;
+            });
+        } else if self.record.host_config.auto_remove && !self.comes_again && !self.going_down {
+            self.auto_remove().await;
+        }
+    }
+
+    fn signal(&mut self, signal: i32, purpose: Purpose) -> Result<Signalled> {
+        let Some(process) = self.container.process() else {
+            if self.record.state == State::Restarting {
+                self.record.by_hand = true;
+                self.next(Input::Cancel)?;
+                self.publish();
+                self.tell_waits(WaitCondition::NextExit);
+                return Ok(Signalled::Cancelled);
+            }
+            return Ok(Signalled::NotRunning);
+        };
+        let ends = purpose != Purpose::Kill || signal == signal::KILL || self.stop_signal() == signal;
+        match purpose {
+            Purpose::Shutdown => self.going_down = true,
+            Purpose::Restart => self.comes_again = true,
+            _ => {}
+        }
+        if ends && purpose != Purpose::Shutdown {
+            self.record.by_hand = true;
+        }
+        if let Err(error) = process.signal(signal)
+            && error.raw_os_error() != Some(rustix::io::Errno::SRCH.raw_os_error())
+        {
+            return Err(Error::io(format_args!("cannot kill container: {}", self.record.id), &error));
+        }
+        if ends && matches!(self.record.state, State::Paused { .. }) {
+            // A frozen process does not see its signal.
+            if let Err(error) = self.engine.inner().runtime.cgroup(&self.record.id).thaw() {
+                tracing::warn!("container {} can't be thawed: {error}", self.record.name);
+            } else {
+                self.next(Input::Unpause)?;
+            }
+        }
+        if purpose != Purpose::Shutdown {
+            self.event("kill", [("signal", signal.to_string())]);
+            self.publish();
+        }
+        Ok(Signalled::Sent)
+    }
+
+    fn stop_signal(&self) -> i32 {
+        signal::parse(&self.record.config.stop_signal).unwrap_or(signal::TERM)
+    }
+
+    async fn freeze(&mut self, frozen: bool) -> Result<()> {
+        let input = if frozen { Input::Pause } else { Input::Unpause };
+        if let Err(denied) = self.record.state.next(input) {
+            return Err(denied.explain(&self.record.id, &self.record.name));
+        }
+        let cgroup = self.engine.inner().runtime.cgroup(&self.record.id);
+        let work = tokio::task::spawn_blocking(move || if frozen { cgroup.freeze() } else { cgroup.thaw() });
+        let (verb, event) = if frozen { ("pause", "pause") } else { ("unpause", "unpause") };
+        work.await
+            .map_err(Error::system)?
+            .map_err(|error| Error::io(format_args!("cannot {verb} container {}", self.record.id), &error))?;
+        self.next(input)?;
+        self.publish();
+        self.event(event, []);
+        Ok(())
+    }
+
+    fn rename(&mut self, new: &str) -> Result<()> {
+        let wish = new.strip_prefix('/').unwrap_or(new);
+        if wish.is_empty() {
+            return Err(Error::invalid("Neither old nor new names may be empty"));
+        }
+        if wish == self.record.name {
+            return Err(Error::invalid("Renaming a container with the same name as its current name"));
+        }
+        let registry = &self.engine.inner().registry;
+        let name = registry.name(Some(wish), &self.record.id).map_err(|error| Error {
+            message: format!("Error when allocating new name: {}", error.message),
+            ..error
+        })?;
+        let old = std::mem::replace(&mut self.record.name, name);
+        registry.free_name(&old, &self.record.id);
+        self.publish();
+        self.event("rename", [("oldName", format!("/{old}"))]);
+        Ok(())
+    }
+
+    async fn begin_removal(&mut self, options: RemoveOptions, name: &str, reply: Reply<()>) {
+        if options.force && (self.record.state.lives() || self.record.state == State::Restarting) {
+            self.removals.push((options, reply));
+            if self.removals.len() > 1 {
+                return;
+            }
+            match self.signal(signal::KILL, Purpose::Kill) {
+                Ok(Signalled::Sent) => return,
+                Ok(_) => {}
+                Err(error) => {
+                    for (_, reply) in self.removals.drain(..) {
+                        let _ = reply.send(Err(error.clone()));
+                    }
+                    return;
+                }
+            }
+            self.after_end(false).await;
+            return;
+        }
+        let outcome = match self.record.state.next(Input::Remove) {
+            Ok(_) => self.remove(options).await,
+            Err(denied) => Err(denied.explain(&self.record.id, name)),
+        };
+        let _ = reply.send(outcome);
+    }
+
+    /// Removes it; the task ends with it.
+    async fn remove(&mut self, options: RemoveOptions) -> Result<()> {
+        self.next(Input::Remove)?;
+        self.container.record.send_replace(Arc::new(self.record.clone()));
+        match remove::remove(&self.engine, &self.container, &self.record, options.volumes).await {
+            Ok(()) => {
+                self.event("destroy", []);
+                self.tell_waits(WaitCondition::Removed);
+                Ok(())
+            }
+            Err(error) => {
+                self.next(Input::RemoveFailed)?;
+                self.record.error.clone_from(&error.message);
+                self.publish();
+                Err(error)
+            }
+        }
+    }
+}
+
+/// How long an end by SIGKILL may take before a caller is told that it didn't work.
+pub(crate) const KILL_PATIENCE: Duration = Duration::from_secs(10);

@@ -1,0 +1,190 @@
+//! What is shared of a container: its handle. The state itself belongs to its task; see [`super::actor`].
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use runtime::Process;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::exec::Exec;
+use super::input::Gate;
+use super::record::Record;
+use super::request::{RemoveOptions, Started, WaitCondition, WaitResult, Waiting};
+use crate::error::{Error, Result};
+use crate::logs::{Hub, LogFile};
+
+/// Answers a command.
+pub(crate) type Reply<T> = oneshot::Sender<Result<T>>;
+
+/// What its task can be asked.
+pub(crate) enum Command {
+    Start(Reply<Started>),
+    Signal {
+        signal: i32,
+        purpose: Purpose,
+        reply: Reply<Signalled>,
+    },
+    Pause(Reply<()>),
+    Unpause(Reply<()>),
+    Rename {
+        name: String,
+        reply: Reply<()>,
+    },
+    Remove {
+        options: RemoveOptions,
+        name: String,
+        reply: Reply<()>,
+    },
+    Wait {
+        condition: WaitCondition,
+        sender: oneshot::Sender<WaitResult>,
+        subscribed: oneshot::Sender<()>,
+    },
+    /// Its process has ended and everything that it wrote was read.
+    Ended {
+        run: u64,
+        status: runtime::ExitStatus,
+    },
+    /// The pause before a restart is over.
+    RestartDue {
+        run: u64,
+    },
+    /// An event of the engine about it.
+    Note(Note),
+}
+
+/// Why a signal is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// `kill`: it may mean the end, then the policy is off.
+    Kill,
+    /// `stop`.
+    Stop,
+    /// `restart`: it ends, but comes again.
+    Restart,
+    /// The engine goes down.
+    Shutdown,
+}
+
+/// What came of a signal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Signalled {
+    /// It was sent.
+    Sent,
+    /// There was no process, but a restart was due; it is called off.
+    Cancelled,
+    /// There was no process.
+    NotRunning,
+}
+
+/// An event to be told in order with the others.
+pub(crate) enum Note {
+    Event { action: String, attributes: Vec<(&'static str, String)> },
+}
+
+/// The handle.
+pub(crate) struct Container {
+    pub(crate) id: String,
+    /// Its directory under the data root.
+    pub(crate) directory: PathBuf,
+    pub(crate) record: watch::Sender<Arc<Record>>,
+    pub(crate) commands: mpsc::Sender<Command>,
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) gate: Gate,
+    pub(crate) log: Option<Arc<LogFile>>,
+    /// Whether a process lives; followers of the log end with it.
+    pub(crate) lives: watch::Sender<bool>,
+    pub(crate) process: Mutex<Option<Process>>,
+    pub(crate) execs: Mutex<BTreeMap<String, Arc<Exec>>>,
+    /// Keeps the image's layers.
+    pub(crate) _lease: Option<image::Lease>,
+}
+
+impl Container {
+    /// The handle and the receiving end of its commands.
+    pub(crate) fn new(
+        record: Record,
+        directory: PathBuf,
+        lease: Option<image::Lease>,
+    ) -> (Arc<Container>, mpsc::Receiver<Command>) {
+        let (commands, receiver) = mpsc::channel(16);
+        let id = record.id.clone();
+        let logged = record.host_config.log_config.r#type != "none";
+        let log = logged.then(|| Arc::new(LogFile::new(directory.join(format!("{id}-json.log")))));
+        let container = Container {
+            hub: Arc::new(Hub::new(&directory)),
+            gate: Gate::default(),
+            log,
+            lives: watch::Sender::new(false),
+            process: Mutex::default(),
+            execs: Mutex::default(),
+            record: watch::Sender::new(Arc::new(record)),
+            commands,
+            directory,
+            id,
+            _lease: lease,
+        };
+        (Arc::new(container), receiver)
+    }
+
+    /// Its state as of now.
+    pub(crate) fn now(&self) -> Arc<Record> {
+        self.record.borrow().clone()
+    }
+
+    /// Its first process, when it lives.
+    pub(crate) fn process(&self) -> Option<Process> {
+        self.process.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn set_process(&self, process: Option<Process>) {
+        *self.process.lock().unwrap_or_else(PoisonError::into_inner) = process;
+    }
+
+    pub(crate) fn execs(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Exec>>> {
+        self.execs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn upper(&self) -> PathBuf {
+        self.directory.join("diff")
+    }
+
+    pub(crate) fn work(&self) -> PathBuf {
+        self.directory.join("work")
+    }
+
+    /// A file of its own.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+
+    pub(crate) fn log_path(&self) -> &Path {
+        self.log.as_ref().map_or(Path::new(""), |log| log.path())
+    }
+
+    /// Asks its task.
+    pub(crate) async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T> {
+        let (reply, answer) = oneshot::channel();
+        let gone = || Error::not_found(format_args!("No such container: {}", self.id));
+        self.commands.send(command(reply)).await.map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
+    }
+
+    /// Registers a wait; done when this returns.
+    pub(crate) async fn wait(&self, condition: WaitCondition) -> Result<Waiting> {
+        let (sender, receiver) = oneshot::channel();
+        let (subscribed, done) = oneshot::channel();
+        let gone = || Error::not_found(format_args!("No such container: {}", self.id));
+        self.commands.send(Command::Wait { condition, sender, subscribed }).await.map_err(|_| gone())?;
+        done.await.map_err(|_| gone())?;
+        Ok(Waiting(receiver))
+    }
+
+    /// Tells an event in order with the others.
+    pub(crate) async fn note(&self, action: impl Into<String>, attributes: Vec<(&'static str, String)>) {
+        let note = Note::Event { action: action.into(), attributes };
+        // A container that is gone has no more events.
+        let _ = self.commands.send(Command::Note(note)).await;
+    }
+}
