@@ -8,12 +8,12 @@ use std::collections::HashMap;
 use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use rustix::net::{self, AddressFamily, SocketFlags, SocketType, sockopt};
+use rustix::net::{self, AddressFamily, Shutdown, SocketFlags, SocketType, sockopt};
 use tokio::io::ReadBuf;
 use tokio::task::JoinHandle;
 
@@ -98,9 +98,13 @@ trait Close: Send + Sync {
     fn close(&self);
 }
 
-impl<S: Send> Close for Held<S> {
+impl<S: Send + AsFd> Close for Held<S> {
     fn close(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(socket) = self.0.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            // A program that this process is just starting holds a copy until its exec: closing alone would leave the
+            // port listening for that moment. A datagram socket refuses, and has no such state.
+            let _ = net::shutdown(&socket, Shutdown::Both);
+        }
     }
 }
 
