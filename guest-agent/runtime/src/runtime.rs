@@ -289,7 +289,7 @@ impl Runtime {
             return Some(process.clone());
         }
         let held = state.adoptable.remove(&container_key(id))?;
-        let process = self.from_held(id, held)?;
+        let process = self.take_over(id, held)?;
         state.running.insert(id.to_owned(), process.clone());
         Some(process)
     }
@@ -301,12 +301,12 @@ impl Runtime {
             return Some(process.clone());
         }
         let held = state.adoptable.remove(&exec_key(container, id))?;
-        let process = self.from_held(id, held)?;
+        let process = self.take_over(id, held)?;
         state.execs.insert(id.to_owned(), process.clone());
         Some(process)
     }
 
-    fn from_held(&self, id: &str, held: Held) -> Option<Process> {
+    fn take_over(&self, id: &str, held: Held) -> Option<Process> {
         Process::from_held(id.to_owned(), held, self.0.supervisor.clone())
             .inspect_err(|error| tracing::error!(%id, %error, "a running process cannot be adopted"))
             .ok()

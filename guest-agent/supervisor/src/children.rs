@@ -81,7 +81,7 @@ impl Children {
         }
         let options =
             CloneOptions { namespaces: wanted.namespaces, cgroup: cgroup.as_ref().map(AsFd::as_fd) };
-        let cloned = sys::process::clone(options);
+        let cloned = clone(options);
         if let Ok(Cloned::Child) = cloned {
             // What could be said about a failure, the engine sees: its socket ends without a word.
             let _ = become_child(&self.program, &given, &passed);
@@ -170,6 +170,20 @@ impl Children {
     pub(crate) fn all_ended(&self) -> bool {
         self.keys.is_empty()
     }
+}
+
+/// A network namespace that is made while a kernel module registers its part of all of them may fail to be made. The next
+/// try succeeds.
+fn clone(options: CloneOptions<'_>) -> io::Result<Cloned> {
+    for _ in 0..3 {
+        match sys::process::clone(options) {
+            Err(error) if error.raw_os_error() == Some(libc::EEXIST) => {
+                tracing::warn!(%error, "a process could not be cloned; trying again");
+            }
+            result => return result,
+        }
+    }
+    sys::process::clone(options)
 }
 
 /// This program through a read-only mount of its own: a container that gets hold of `/proc/PID/exe` of

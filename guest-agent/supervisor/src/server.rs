@@ -118,6 +118,8 @@ struct Engine {
     outgoing: VecDeque<(Vec<u8>, Vec<OwnedFd>)>,
     since: Instant,
     ready: bool,
+    /// Whether its end of the socket is still open.
+    heard: bool,
     pause: Duration,
 }
 
@@ -159,7 +161,7 @@ impl<H: Hooks> Server<H> {
     fn wait(&self, signals: &signal::Descriptor, deadline: Option<Instant>) -> io::Result<(bool, bool)> {
         let timeout = deadline.map(|at| timespec(at.saturating_duration_since(Instant::now())));
         let mut fds = vec![PollFd::new(signals, PollFlags::IN)];
-        if let Some(engine) = &self.engine {
+        if let Some(engine) = self.engine.as_ref().filter(|engine| engine.heard) {
             let out = if engine.outgoing.is_empty() { PollFlags::empty() } else { PollFlags::OUT };
             fds.push(PollFd::new(&engine.socket, PollFlags::IN | out));
         }
@@ -287,6 +289,7 @@ impl<H: Hooks> Server<H> {
                     outgoing: VecDeque::new(),
                     since: Instant::now(),
                     ready: false,
+                    heard: true,
                     pause: Duration::ZERO,
                 });
                 self.hooks.engine_started(pid, self.restarts);
@@ -306,8 +309,11 @@ impl<H: Hooks> Server<H> {
             let Some(engine) = &mut self.engine else { return };
             match wire::receive::<Request>(engine.socket.as_fd(), RecvFlags::DONTWAIT) {
                 Ok(Some((request, fds))) => self.answer(request, fds),
-                // The end of the stream: SIGCHLD for the engine follows.
-                Ok(None) => return,
+                // The end of the stream. SIGCHLD for the engine follows; until then there is nothing to wake up for.
+                Ok(None) => {
+                    engine.heard = false;
+                    return;
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                     tracing::error!(%error, "the engine said something unknown");
@@ -340,12 +346,10 @@ impl<H: Hooks> Server<H> {
                     Err(error) => Err(error),
                 }
             }
-            Call::List => self.children.list().and_then(|children| {
-                for listed in children {
-                    let (key, pid, exit, roles, fds) = listed;
+            Call::List => self.children.list().map(|children| {
+                for (key, pid, exit, roles, fds) in children {
                     engine.tell(&Event::Held { to, key, pid, exit, roles }, fds);
                 }
-                Ok(())
             }),
             Call::Hold { key, roles } => self.children.hold(&key, roles, fds),
             Call::Unhold { key, role } => self.children.unhold(&key, role),

@@ -89,18 +89,9 @@ pub fn clear_ambient() -> io::Result<()> {
 }
 
 fn ambient(operation: libc::c_int, capability: u32) -> io::Result<()> {
+    let (operation, capability, unused) =
+        (operation as libc::c_ulong, libc::c_ulong::from(capability), 0 as libc::c_ulong);
     // SAFETY: PR_CAP_AMBIENT takes plain numbers; the unused arguments are zero as it demands.
-    check(
-        unsafe {
-            libc::prctl(
-                libc::PR_CAP_AMBIENT,
-                operation as libc::c_ulong,
-                libc::c_ulong::from(capability),
-                0 as libc::c_ulong,
-                0 as libc::c_ulong,
-            )
-        }
-        .into(),
-    )?;
+    check(unsafe { libc::prctl(libc::PR_CAP_AMBIENT, operation, capability, unused, unused) }.into())?;
     Ok(())
 }

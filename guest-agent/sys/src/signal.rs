@@ -59,9 +59,8 @@ impl Descriptor {
         let mut record = MaybeUninit::<libc::signalfd_siginfo>::uninit();
         let size = size_of::<libc::signalfd_siginfo>();
         // SAFETY: the kernel writes at most `size` bytes to a buffer of that size.
-        match check(
-            unsafe { libc::read(self.0.as_raw_fd(), record.as_mut_ptr().cast(), size) } as libc::c_long
-        ) {
+        let length = unsafe { libc::read(self.0.as_raw_fd(), record.as_mut_ptr().cast(), size) };
+        match check(length as libc::c_long) {
             // SAFETY: a read that succeeds yields whole records (signalfd(2)), so this one is initialised.
             Ok(_) => Ok(Some(unsafe { record.assume_init() }.ssi_signo as i32)),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),

@@ -4,11 +4,14 @@
 //! it may change under our hands. So a path is resolved by the kernel, in one call, confined to the root, and what it led
 //! to is then only used through its descriptor.
 
+use std::collections::VecDeque;
+use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
-use std::path::{Component, Path, PathBuf};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Component, Path};
 
-use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 /// What `path` leads to, with links followed as a process in `root` would follow them.
@@ -41,73 +44,112 @@ fn resolve(root: BorrowedFd<'_>, path: &Path, flags: OFlags, resolve: ResolveFla
 /// The directory at `path`, which is made, with those above it, when it is missing.
 pub(super) fn make_directory(root: BorrowedFd<'_>, path: &Path) -> io::Result<OwnedFd> {
     match open(root, path, OFlags::PATH | OFlags::DIRECTORY) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        result => return result,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => make(root, path, Wanted::Directory),
+        result => result,
     }
-    let mut reached = PathBuf::from("/");
-    let mut directory = open(root, &reached, OFlags::PATH | OFlags::DIRECTORY)?;
-    for component in plain_components(path)? {
-        reached.push(component);
-        directory = match open(root, &reached, OFlags::PATH | OFlags::DIRECTORY) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                // A link that leads nowhere makes this fail with EEXIST, as it should.
-                rustix::fs::mkdirat(&directory, component, Mode::from_raw_mode(0o755))?;
-                open(
-                    directory_fd(&directory),
-                    Path::new(component),
-                    OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW,
-                )?
-            }
-            result => result?,
-        };
-    }
-    Ok(directory)
 }
 
 /// The file at `path`, made empty when it is missing: a place to mount a file at.
 pub(super) fn make_file(root: BorrowedFd<'_>, path: &Path) -> io::Result<OwnedFd> {
     match open(root, path, OFlags::PATH) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        result => return result,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => make(root, path, Wanted::File),
+        result => result,
     }
-    let (directory, name) = make_parent(root, path)?;
-    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY;
-    drop(rustix::fs::openat(&directory, name, flags, Mode::from_raw_mode(0o644))?);
-    open(directory_fd(&directory), Path::new(name), OFlags::PATH | OFlags::NOFOLLOW)
 }
 
 /// The directory that `path` is in, made when it is missing, and the last part of the path.
-pub(super) fn make_parent<'a>(
-    root: BorrowedFd<'_>,
-    path: &'a Path,
-) -> io::Result<(OwnedFd, &'a std::ffi::OsStr)> {
-    let invalid = || io::Error::from_raw_os_error(libc::EINVAL);
-    let name = path.file_name().ok_or_else(invalid)?;
-    let parent = path.parent().ok_or_else(invalid)?;
+pub(super) fn make_parent<'a>(root: BorrowedFd<'_>, path: &'a Path) -> io::Result<(OwnedFd, &'a OsStr)> {
+    let name = path.file_name().ok_or_else(|| errno(libc::EINVAL))?;
+    let parent = path.parent().ok_or_else(|| errno(libc::EINVAL))?;
     Ok((make_directory(root, parent)?, name))
 }
 
-fn directory_fd(directory: &OwnedFd) -> BorrowedFd<'_> {
-    use std::os::fd::AsFd as _;
-    directory.as_fd()
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    Directory,
+    File,
 }
 
-/// The parts of a path that is to be made. `..` is refused: what it means depends on links that do not exist yet.
-fn plain_components(path: &Path) -> io::Result<Vec<&std::ffi::OsStr>> {
+/// As many links as the kernel follows.
+const MOST_LINKS: usize = 40;
+
+/// Walks `path` part by part and makes what is missing, also where a link leads to nothing: images have an
+/// `/etc/resolv.conf` that points into a `/run` which is not there yet. The kernel cannot make while it resolves, so the
+/// links are read here; `..` goes back to a directory that was passed, and never above the root.
+fn make(root: BorrowedFd<'_>, path: &Path, wanted: Wanted) -> io::Result<OwnedFd> {
+    let here = OFlags::PATH | OFlags::NOFOLLOW;
+    let mut passed = vec![open(root, Path::new("/"), here)?];
+    let mut ahead = parts(path);
+    let mut links = 0;
+    while let Some(part) = ahead.pop_front() {
+        let Some(directory) = passed.last() else { return Err(errno(libc::EINVAL)) };
+        let name = match &part {
+            Part::Up => {
+                if passed.len() > 1 {
+                    passed.pop();
+                }
+                continue;
+            }
+            Part::Name(name) => name,
+        };
+        let last = ahead.is_empty();
+        let found = match open(directory.as_fd(), Path::new(name), here) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                if last && wanted == Wanted::File {
+                    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                    drop(rustix::fs::openat(directory, name, flags, Mode::from_raw_mode(0o644))?);
+                } else {
+                    rustix::fs::mkdirat(directory, name, Mode::from_raw_mode(0o755))?;
+                }
+                open(directory.as_fd(), Path::new(name), here)?
+            }
+            result => result?,
+        };
+        match FileType::from_raw_mode(rustix::fs::fstat(&found)?.st_mode) {
+            FileType::Symlink => {
+                links += 1;
+                if links > MOST_LINKS {
+                    return Err(errno(libc::ELOOP));
+                }
+                let target = rustix::fs::readlinkat(&found, "", Vec::new())?;
+                let target = Path::new(OsStr::from_bytes(target.as_bytes()));
+                if target.is_absolute() {
+                    passed.truncate(1);
+                }
+                for part in parts(target).into_iter().rev() {
+                    ahead.push_front(part);
+                }
+            }
+            FileType::Directory => passed.push(found),
+            _ if last && wanted == Wanted::File => return Ok(found),
+            _ => return Err(errno(libc::ENOTDIR)),
+        }
+    }
+    passed.pop().ok_or_else(|| errno(libc::EINVAL))
+}
+
+/// A part of a path that is not walked yet.
+enum Part {
+    Up,
+    Name(OsString),
+}
+
+fn parts(path: &Path) -> VecDeque<Part> {
     path.components()
         .filter_map(|component| match component {
-            Component::Normal(name) => Some(Ok(name)),
-            Component::RootDir | Component::CurDir => None,
-            Component::ParentDir | Component::Prefix(_) => {
-                Some(Err(io::Error::from_raw_os_error(libc::EINVAL)))
-            }
+            Component::Normal(name) => Some(Part::Name(name.to_owned())),
+            Component::ParentDir => Some(Part::Up),
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
         })
         .collect()
 }
 
+fn errno(number: i32) -> io::Error {
+    io::Error::from_raw_os_error(number)
+}
+
 #[cfg(test)]
 mod tests {
-    use std::os::fd::AsFd as _;
     use std::os::unix::fs::symlink;
 
     use super::*;
@@ -128,16 +170,24 @@ mod tests {
     }
 
     #[test]
-    fn a_dangling_link_is_not_created_through() {
+    fn what_a_dangling_link_leads_to_is_made_inside() {
         let (directory, root) = root();
-        symlink("/nowhere", directory.path().join("link")).unwrap();
-        let error = make_directory(root.as_fd(), Path::new("link/x")).unwrap_err();
-        assert_eq!(error.raw_os_error(), Some(libc::EEXIST));
-        assert_eq!(
-            make_file(root.as_fd(), Path::new("link")).unwrap_err().raw_os_error(),
-            Some(libc::EEXIST)
-        );
-        assert!(!directory.path().join("nowhere").exists());
+        std::fs::create_dir(directory.path().join("etc")).unwrap();
+        symlink("../../../run/resolve/conf", directory.path().join("etc/conf")).unwrap();
+        make_file(root.as_fd(), Path::new("/etc/conf")).unwrap();
+        assert!(directory.path().join("run/resolve/conf").is_file());
+        symlink("/var/real", directory.path().join("link")).unwrap();
+        make_directory(root.as_fd(), Path::new("link/../real/x")).unwrap();
+        assert!(directory.path().join("var/real/x").is_dir());
+    }
+
+    #[test]
+    fn links_in_a_circle_are_an_error() {
+        let (directory, root) = root();
+        symlink("two/x", directory.path().join("one")).unwrap();
+        symlink("one/x", directory.path().join("two")).unwrap();
+        let error = make_directory(root.as_fd(), Path::new("one")).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::ELOOP));
     }
 
     #[test]

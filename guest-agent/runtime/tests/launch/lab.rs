@@ -45,8 +45,14 @@ impl Lab {
         Lab { runtime, supervisor, directory, cgroup_parent, tokio, count: AtomicU32::new(0) }
     }
 
-    /// Removes what the tests share.
+    /// Ends what failed tests have left, and removes what the tests share.
     pub(crate) fn close(self) {
+        for held in self.supervisor.held().unwrap() {
+            self.supervisor.discard(&held.key).unwrap();
+            if let Some(id) = held.key.strip_prefix("container/") {
+                self.runtime.release(id).unwrap();
+            }
+        }
         remove_parent(&self.runtime, &self.cgroup_parent);
     }
 

@@ -2,6 +2,7 @@
 //!
 //! This program is everything by turns: called plainly it is the supervisor, which starts it again as the engine (which
 //! runs the tests), and for each container as container-init. Needs root; says SKIPPED loudly otherwise.
+#![expect(clippy::unwrap_used, reason = "a test without the harness is a test all the same")]
 
 mod cases;
 mod lab;
@@ -25,9 +26,9 @@ fn main() -> ExitCode {
         // The arguments end with `--supervisor-fd N`.
         ["engine", result, filters @ .., _, fd] => engine(Path::new(result), filters, fd),
         ["crashing-engine", directory, _, fd] => recovery::crashing_engine(Path::new(directory), fd),
-        ["supervise-crashing-engine", directory] => {
-            supervise(vec!["crashing-engine".into(), directory.into()])
-        }
+        ["stopping-engine", directory, _, fd] => recovery::stopping_engine(Path::new(directory), fd),
+        ["failing-engine", ..] => ExitCode::from(3),
+        ["supervise", engine, directory] => supervise(vec![engine.into(), directory.into()]),
         filters => supervise_tests(filters),
     }
 }

@@ -1,15 +1,71 @@
 //! The engine dies, and another one finds everything as it was.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, Stdio as Standard};
 
 use runtime::{Ends, ExecPlan, LaunchPlan, Stdio};
 
 use crate::lab::{self, Lab, PIPES, fresh_rootfs, read, read_until, write};
 
-pub(crate) const ALL: &[(&str, fn(&Lab))] =
-    &[("a_new_engine_adopts_what_runs", a_new_engine_adopts_what_runs)];
+pub(crate) const ALL: &[(&str, fn(&Lab))] = &[
+    ("a_new_engine_adopts_what_runs", a_new_engine_adopts_what_runs),
+    ("an_engine_that_cannot_start_is_not_restarted", an_engine_that_cannot_start_is_not_restarted),
+    ("stopping_ends_the_engine_and_what_it_left", stopping_ends_the_engine_and_what_it_left),
+];
+
+fn an_engine_that_cannot_start_is_not_restarted(lab: &Lab) {
+    let program = std::env::current_exe().unwrap();
+    let output =
+        Command::new(program).args(["supervise", "failing-engine"]).arg(lab.path("none")).output().unwrap();
+    assert!(!output.status.success());
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(errors.matches("EngineFailed(Code(3))").count(), 1, "{errors}");
+}
+
+fn stopping_ends_the_engine_and_what_it_left(lab: &Lab) {
+    let directory = lab.path("stopping");
+    fs::create_dir(&directory).unwrap();
+    lab::make_image(&directory.join("image"));
+    fs::create_dir(directory.join("target")).unwrap();
+    let program = std::env::current_exe().unwrap();
+    let mut child = Command::new(program)
+        .args(["supervise", "stopping-engine"])
+        .arg(&directory)
+        .stdout(Standard::piped())
+        .stderr(Standard::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let pid: i32 = line.trim().parse().unwrap();
+    let supervisor = child.id();
+    sys::signal::send(supervisor as i32, libc::SIGTERM).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(errors.contains("Stopped(Signal(15))"), "{errors}");
+    assert_eq!(sys::signal::send(pid, 0).unwrap_err().raw_os_error(), Some(libc::ESRCH));
+    if let Some(root) = &lab.runtime.host().cgroup_root {
+        let parent = root.join(format!("sampan-stopping-{supervisor}"));
+        fs::remove_dir(parent.join("left")).unwrap();
+        fs::remove_dir(parent).unwrap();
+    }
+}
+
+/// Starts a container and leaves it running.
+pub(crate) fn stopping_engine(directory: &Path, fd: &str) -> ExitCode {
+    let parent = rustix::process::getppid().unwrap().as_raw_nonzero();
+    let (runtime, supervisor) = lab::connect(fd, &format!("sampan-stopping-{parent}"));
+    supervisor.ready().unwrap();
+    let args = ["sleep", "1000"].map(str::to_owned).to_vec();
+    let mut plan = LaunchPlan::new("left", fresh_rootfs(directory, &directory.join("left")), args);
+    plan.env = vec!["PATH=/bin".to_owned()];
+    println!("{}", runtime.launch(plan, PIPES).unwrap().pid());
+    loop {
+        std::thread::park();
+    }
+}
 
 /// Has another supervisor of its own, whose engine kills itself and checks everything in its second life.
 fn a_new_engine_adopts_what_runs(lab: &Lab) {
@@ -18,7 +74,8 @@ fn a_new_engine_adopts_what_runs(lab: &Lab) {
     lab::make_image(&directory.join("image"));
     fs::create_dir(directory.join("target")).unwrap();
     let program = std::env::current_exe().unwrap();
-    let output = Command::new(program).arg("supervise-crashing-engine").arg(&directory).output().unwrap();
+    let output =
+        Command::new(program).arg("supervise").arg("crashing-engine").arg(&directory).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(directory.join("verified").exists());
 }
