@@ -37,6 +37,8 @@ const VETH_INFO_PEER: u16 = 1;
 const IFLA_BRPORT_STATE: u16 = 1;
 const IFLA_BRPORT_MODE: u16 = 4;
 const IFLA_BRPORT_FLUSH: u16 = 24;
+/// IFLA_BRPORT_LEARNING, UNICAST_FLOOD, MCAST_FLOOD, BCAST_FLOOD.
+const FLOODING_AND_LEARNING: [u16; 4] = [8, 9, 27, 30];
 const IFLA_BRPORT_ISOLATED: u16 = 33;
 const IFLA_INET_CONF: u16 = 1;
 const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
@@ -173,6 +175,11 @@ pub fn silence_port(request: &mut Request, name: &str) {
             info.text(IFLA_INFO_SLAVE_KIND, "bridge");
             info.nest(IFLA_INFO_SLAVE_DATA, |port| {
                 port.u8(IFLA_BRPORT_STATE, DISABLED);
+                // A carrier event that is under way may enable the port again. These stay: nothing is learned
+                // behind it and nothing of unknown whereabouts is sent there, so nothing reaches it.
+                for flag in FLOODING_AND_LEARNING {
+                    port.u8(flag, 0);
+                }
                 port.bytes(IFLA_BRPORT_FLUSH, &[]);
             });
         });
