@@ -143,6 +143,10 @@ where
 impl ImageConfig {
     /// Reads a config blob.
     pub fn parse(raw: &[u8]) -> Result<ImageConfig, ImageError> {
+        // Serde would take an empty list for a config that says nothing.
+        if raw.trim_ascii_start().first() != Some(&b'{') {
+            return Err(ImageError::corrupt("invalid image config: not a JSON object"));
+        }
         let config: ImageConfig = serde_json::from_slice(raw)
             .map_err(|error| ImageError::corrupt(format!("invalid image config: {error}")))?;
         if config.rootfs.kind != "layers" {

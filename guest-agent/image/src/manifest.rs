@@ -67,7 +67,10 @@ impl Document {
         let raw: Raw = serde_json::from_slice(raw)
             .map_err(|error| ImageError::corrupt(format!("invalid manifest: {error}")))?;
         let named = raw.media_type.as_deref().or(media_type).unwrap_or_default();
-        if raw.schema_version == Some(1) || raw.fs_layers.is_some() || named.contains("manifest.v1+") {
+        if raw.schema_version == Some(1)
+            || raw.fs_layers.is_some()
+            || named.contains("docker.distribution.manifest.v1+")
+        {
             return Err(ImageError::Unsupported {
                 what: "image manifest version 2, schema 1 is not supported: \
                        push the image again with a newer client, or ask its author to"

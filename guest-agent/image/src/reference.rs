@@ -322,7 +322,8 @@ mod tests {
         #[test]
         fn canonical_and_familiar_spellings_read_back_as_the_same(
             host in prop_oneof![Just(String::new()), "[a-z]{1,8}\\.[a-z]{2,3}(:[0-9]{1,5})?/"],
-            path in "[a-z0-9]{1,8}([._-][a-z0-9]{1,8}){0,2}(/[a-z0-9]{1,8}){0,2}",
+            // A first part with a dot would be a host.
+            path in "[a-z0-9]{1,8}([_-][a-z0-9]{1,8}){0,2}(/[a-z0-9]{1,8}([._-][a-z0-9]{1,8})?){0,2}",
             tag in prop_oneof![Just(String::new()), ":[A-Za-z0-9_][A-Za-z0-9_.-]{0,20}"],
         ) {
             let reference: Reference = format!("{host}{path}{tag}").parse().unwrap();

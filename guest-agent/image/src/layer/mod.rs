@@ -8,6 +8,9 @@ pub(crate) mod tar;
 mod tree;
 mod unpack;
 
+#[cfg(test)]
+mod tests;
+
 pub(crate) use compression::{is_compressed, open as decompress};
 pub(crate) use ingest::{Arrival, Ingested, Input, Promise, Workspace, ingest};
 pub(crate) use rebuild::rebuild;
