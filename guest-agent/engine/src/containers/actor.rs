@@ -354,6 +354,32 @@ impl Actor {
         }
     }
 
+    async fn auto_remove(&mut self) {
+        let options = RemoveOptions { volumes: true, ..RemoveOptions::default() };
+        if let Err(error) = self.remove(options).await {
+            tracing::error!("container {} can't be removed: {error}", self.record.name);
+        }
+    }
+
+    /// Gives back what the run had.
+    async fn clean_up(&self, endpoint: Option<network::EndpointRecord>) {
+        let (runtime, networks) = (self.engine.inner().runtime.clone(), self.engine.inner().networks.clone());
+        let id = self.record.id.clone();
+        let done = tokio::task::spawn_blocking(move || {
+            if let (Some(endpoint), Some(networks)) = (endpoint, networks)
+                && let Err(error) = networks.detach(&endpoint.id)
+            {
+                tracing::warn!("endpoint {}: {error}", endpoint.id);
+            }
+            if let Err(error) = runtime.release(&id) {
+                tracing::warn!("container {id} is not wholly released: {error}");
+            }
+        });
+        if let Err(error) = done.await {
+            tracing::error!("cleaning up after a container broke off: {error}");
+        }
+    }
+
     fn signal(&mut self, signal: i32, purpose: Purpose) -> Result<Signalled> {
         let Some(process) = self.container.process() else {
             if self.record.state == State::Restarting {
