@@ -35,6 +35,12 @@ export class EngineStore {
     await this.#order("vm_stop");
   }
 
+  /** Asks anew after the host itself could not be opened. */
+  async retry() {
+    this.remote = LOADING;
+    await this.#ask();
+  }
+
   async #ask() {
     try {
       const status = await this.#backend.call("vm_status", {});
