@@ -106,9 +106,9 @@ pub enum ImageError {
         /// Familiar spelling.
         reference: String,
         /// The platform that was asked for.
-        wanted: Platform,
+        wanted: Box<Platform>,
         /// The image's.
-        actual: Platform,
+        actual: Box<Platform>,
     },
     /// A manifest of a kind that is not read here.
     #[error("{what}")]

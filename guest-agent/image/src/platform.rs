@@ -85,7 +85,7 @@ fn level(variant: Option<&str>, default: u32) -> Option<u32> {
     let number = variant.strip_prefix('v')?;
     if default >= 10 {
         let (major, minor) = number.split_once('.').unwrap_or((number, "0"));
-        return Some(major.parse::<u32>().ok()?.checked_mul(10)?.checked_add(minor.parse().ok()?)?);
+        return major.parse::<u32>().ok()?.checked_mul(10)?.checked_add(minor.parse().ok()?);
     }
     number.parse().ok()
 }

@@ -179,8 +179,8 @@ impl Pull {
         match wanted {
             Some(wanted) if wanted.distance(&actual).is_none() => Err(ImageError::PlatformMismatch {
                 reference: self.reference.familiar(),
-                wanted: wanted.clone(),
-                actual,
+                wanted: Box::new(wanted.clone()),
+                actual: Box::new(actual),
             }),
             _ => Ok(()),
         }

@@ -55,7 +55,7 @@ async fn a_docker_archive_is_loaded_whatever_its_compression() {
         assert_eq!(home.store.list().len(), 1);
         let dirs = home.store.lower_dirs(&found.id).unwrap();
         assert_eq!(std::fs::read(dirs[1].join("dir/x")).unwrap(), b"y");
-        assert_eq!(found.history()[1].created_by, "ADD a");
+        assert_eq!(found.history()[2].created_by, "ADD a");
     }
 }
 

@@ -36,7 +36,7 @@ pub(super) fn apply<R: BufRead>(
 
 /// Pairs of offset and length, ascending, within the file, and in all as long as the content.
 fn segments(numbers: &[u64], size: u64, stored: u64) -> Result<Vec<(u64, u64)>, UnpackError> {
-    if numbers.len() % 2 != 0 || numbers.len() / 2 > MAX_SEGMENTS {
+    if !numbers.len().is_multiple_of(2) || numbers.len() / 2 > MAX_SEGMENTS {
         return Err(INVALID);
     }
     let mut segments = Vec::new();
