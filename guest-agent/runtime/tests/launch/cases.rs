@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
-use std::time::Instant;
 
 use runtime::{
     Ends, Mount, MountKind, NamespaceKind, NamespaceMode, Rlimit, Stdio, TmpfsOptions, UserSpec, capabilities,
@@ -10,7 +9,8 @@ use runtime::{
 
 use crate::lab::{Lab, PIPES, read, read_until, write};
 
-type Case = (&'static str, fn(&Lab));
+/// A test and its name.
+pub(crate) type Case = (&'static str, fn(&Lab));
 
 pub(crate) const ALL: &[Case] = &[
     ("exit_codes_come_back", exit_codes_come_back),
@@ -599,32 +599,5 @@ fn nothing_mounted_reaches_the_host(lab: &Lab) {
     // And the container keeps nothing of the host's.
     let mounts = lab.exec(&container, &["cat", "/proc/self/mounts"]).stdout;
     assert!(!mounts.contains("/dev/vda") && !mounts.contains("/mnt/"), "{mounts}");
-    lab.end(&container);
-}
-
-/// Not a test: prints how long things take. Run by `cargo test --release -p runtime --test launch -- measure`.
-pub(crate) fn measure(lab: &Lab) {
-    let median = |name: &str, count: usize, work: &dyn Fn()| {
-        let mut times: Vec<_> = (0..count)
-            .map(|_| {
-                let start = Instant::now();
-                work();
-                start.elapsed()
-            })
-            .collect();
-        times.sort();
-        println!("{name}: median {:?}, p95 {:?}", times[count / 2], times[count * 95 / 100]);
-    };
-    median("launch, wait and release of `true`", 300, &|| {
-        let process = lab.runtime.launch(lab.plan(&["/bin/true"]), PIPES).unwrap();
-        lab.wait(&process);
-        lab.runtime.release(process.id()).unwrap();
-    });
-    let container = lab.idle();
-    median("exec, wait and release of `true`", 300, &|| {
-        let process = lab.runtime.exec(lab.exec_plan(&container, &["/bin/true"]), PIPES).unwrap();
-        lab.wait(&process);
-        lab.runtime.release_exec(container.id(), process.id()).unwrap();
-    });
     lab.end(&container);
 }

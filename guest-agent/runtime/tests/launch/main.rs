@@ -6,6 +6,7 @@
 
 mod cases;
 mod lab;
+mod measure;
 mod recovery;
 
 use std::ffi::OsString;
@@ -71,7 +72,7 @@ fn supervise_tests(filters: &[&str]) -> ExitCode {
 fn engine(result: &Path, filters: &[&str], fd: &str) -> ExitCode {
     let lab = Lab::open(fd);
     if filters == ["measure"] {
-        cases::measure(&lab);
+        measure::run(&lab);
         lab.close();
         say(result, "passed");
         return ExitCode::SUCCESS;

@@ -7,9 +7,10 @@ use std::process::{Command, ExitCode, Stdio as Standard};
 
 use runtime::{Ends, ExecPlan, LaunchPlan, Stdio};
 
+use crate::cases::Case;
 use crate::lab::{self, Lab, PIPES, fresh_rootfs, read, read_until, write};
 
-pub(crate) const ALL: &[(&str, fn(&Lab))] = &[
+pub(crate) const ALL: &[Case] = &[
     ("a_new_engine_adopts_what_runs", a_new_engine_adopts_what_runs),
     ("an_engine_that_cannot_start_is_not_restarted", an_engine_that_cannot_start_is_not_restarted),
     ("stopping_ends_the_engine_and_what_it_left", stopping_ends_the_engine_and_what_it_left),
