@@ -81,7 +81,9 @@ fn data_disk(spec: &VmSpec) -> Result<Retained<VZVirtioBlockDeviceConfiguration>
     }
 }
 
-fn console(spec: &VmSpec) -> Result<Retained<VZVirtioConsoleDeviceSerialPortConfiguration>, Retained<NSError>> {
+fn console(
+    spec: &VmSpec,
+) -> Result<Retained<VZVirtioConsoleDeviceSerialPortConfiguration>, Retained<NSError>> {
     // SAFETY: the URL names a file and outlives the call; the port keeps the attachment alive.
     unsafe {
         let file = VZFileSerialPortAttachment::initWithURL_append_error(

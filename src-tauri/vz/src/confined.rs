@@ -52,7 +52,10 @@ impl<T: 'static> Confined<T> {
     }
 
     /// Runs a closure with the value on the queue and waits for its result.
-    pub(crate) async fn ask<R: Send + 'static>(&self, work: impl FnOnce(&T) -> R + Send + 'static) -> Option<R> {
+    pub(crate) async fn ask<R: Send + 'static>(
+        &self,
+        work: impl FnOnce(&T) -> R + Send + 'static,
+    ) -> Option<R> {
         let (reply, answer) = oneshot::channel();
         self.run(move |value| {
             let _ = reply.send(work(value));

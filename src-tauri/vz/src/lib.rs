@@ -12,9 +12,9 @@
 )]
 
 #[cfg(target_os = "macos")]
-mod confined;
-#[cfg(target_os = "macos")]
 mod configuration;
+#[cfg(target_os = "macos")]
+mod confined;
 #[cfg(target_os = "macos")]
 mod delegates;
 #[cfg(target_os = "macos")]

@@ -96,13 +96,21 @@ struct Objects {
 }
 
 impl Objects {
-    fn new(spec: &VmSpec, queue: &DispatchQueue, report: watch::Sender<Option<Exit>>) -> Result<Objects, String> {
+    fn new(
+        spec: &VmSpec,
+        queue: &DispatchQueue,
+        report: watch::Sender<Option<Exit>>,
+    ) -> Result<Objects, String> {
         let configuration = configuration::from_spec(spec).map_err(|error| describe(&error))?;
         let end = EndDelegate::new(report);
         // SAFETY: the configuration was validated, this runs on `queue`, which is serial, and the delegate is kept
         // alive beside the machine.
         let machine = unsafe {
-            let machine = VZVirtualMachine::initWithConfiguration_queue(VZVirtualMachine::alloc(), &configuration, queue);
+            let machine = VZVirtualMachine::initWithConfiguration_queue(
+                VZVirtualMachine::alloc(),
+                &configuration,
+                queue,
+            );
             machine.setDelegate(Some(ProtocolObject::from_ref(&*end)));
             machine
         };
@@ -163,18 +171,19 @@ impl Machine {
         self.objects.run(move |objects| {
             let Some(device) = objects.socket_device() else { return };
             let reply = Cell::new(Some(reply));
-            let handler = RcBlock::new(move |connection: *mut VZVirtioSocketConnection, error: *mut NSError| {
-                // SAFETY: the framework passes null or objects that live for the call.
-                let (connection, error) = unsafe { (connection.as_ref(), error.as_ref()) };
-                let result = match (connection, error) {
-                    (Some(connection), _) => descriptor(connection).map_err(|error| error.to_string()),
-                    (None, Some(error)) => Err(describe(error)),
-                    (None, None) => Err("no connection and no reason".to_owned()),
-                };
-                if let Some(reply) = reply.take() {
-                    let _ = reply.send(result);
-                }
-            });
+            let handler =
+                RcBlock::new(move |connection: *mut VZVirtioSocketConnection, error: *mut NSError| {
+                    // SAFETY: the framework passes null or objects that live for the call.
+                    let (connection, error) = unsafe { (connection.as_ref(), error.as_ref()) };
+                    let result = match (connection, error) {
+                        (Some(connection), _) => descriptor(connection).map_err(|error| error.to_string()),
+                        (None, Some(error)) => Err(describe(error)),
+                        (None, None) => Err("no connection and no reason".to_owned()),
+                    };
+                    if let Some(reply) = reply.take() {
+                        let _ = reply.send(result);
+                    }
+                });
             // SAFETY: this runs on the machine's queue; the framework copies the block.
             unsafe { device.connectToPort_completionHandler(port, &handler) };
         });

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use http_body_util::{BodyExt as _, Empty};
 use hyper_util::rt::TokioIo;
 use protocol::{DiskState, FramedStream, GuestReply, GuestStatus, HostRequest, Phase};
+use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -224,19 +225,16 @@ fn refused(status: &GuestStatus) -> Failure {
 async fn ping(vm: &Arc<dyn Vm>) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let stream = vm.connect_api().await?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    let request = http::Request::get("/_ping").header("Host", "docker").header("Connection", "close");
-    let exchange = async {
-        let answer = sender.send_request(request.body(Empty::<bytes::Bytes>::new())?).await?;
-        if !answer.status().is_success() {
-            return Err(format!("it answered {}", answer.status()).into());
-        }
-        answer.into_body().collect().await?;
-        Ok(())
-    };
-    tokio::select! {
-        result = exchange => result,
-        ended = connection => Err(ended.err().map_or_else(|| "it closed the connection".into(), Into::into)),
+    // The connection is driven beside: its own end may come in the same breath as the answer's.
+    let mut driver = JoinSet::new();
+    driver.spawn(connection);
+    let request = http::Request::get("/_ping").header("Host", "docker").body(Empty::<bytes::Bytes>::new())?;
+    let answer = sender.send_request(request).await?;
+    if !answer.status().is_success() {
+        return Err(format!("it answered {}", answer.status()).into());
     }
+    answer.into_body().collect().await?;
+    Ok(())
 }
 
 /// One request on the control port.

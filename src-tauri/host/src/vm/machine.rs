@@ -119,6 +119,8 @@ struct Owner {
     boot: u64,
     cancel: CancellationToken,
     began: Instant,
+    /// When the stage under way began.
+    stage_began: Instant,
     live: Option<Live>,
     socket: Option<DockerSocket>,
     backend: watch::Sender<Backend>,
@@ -137,6 +139,7 @@ impl Owner {
             boot: 0,
             cancel: CancellationToken::new(),
             began: Instant::now(),
+            stage_began: Instant::now(),
             live: None,
             socket: None,
             backend: watch::Sender::new(None),
@@ -297,6 +300,7 @@ impl Owner {
         if first {
             self.began = Instant::now();
         }
+        self.stage_began = Instant::now();
         self.status.send_modify(|status| {
             status.revision += 1;
             status.stages.clear();
@@ -342,10 +346,9 @@ impl Owner {
 
     fn stage_done(&mut self, stage: Stage) {
         let elapsed_ms = milliseconds(self.began.elapsed());
-        self.status.send_modify(|status| {
-            let before = status.stages.last().map_or(0, |last| last.elapsed_ms);
-            status.stages.push(StageReport { stage, took_ms: elapsed_ms.saturating_sub(before), elapsed_ms });
-        });
+        let took_ms = milliseconds(self.stage_began.elapsed());
+        self.stage_began = Instant::now();
+        self.status.send_modify(|status| status.stages.push(StageReport { stage, took_ms, elapsed_ms }));
     }
 
     fn write_context(&self) {
@@ -383,5 +386,196 @@ fn shown(state: &state::State) -> VmState {
             VmState::Restarting { delay_ms: milliseconds(*delay), cause: cause.clone() }
         }
         State::Failed { cause } => VmState::Failed { cause: cause.clone() },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hypervisor::{Hypervisor, Incoming, VmSpec};
+    use crate::model::HypervisorKind;
+    use crate::settings::{Environment, Settings};
+    use std::collections::VecDeque;
+    use std::sync::Mutex;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
+
+    /// What one boot of the fake does.
+    #[derive(Clone, Copy)]
+    enum Fate {
+        /// The engine answers.
+        Good,
+        /// The machine ends before the engine answers.
+        Dies,
+    }
+
+    /// A hypervisor whose machines are a watch and an engine that answers every request with `OK`.
+    struct Fake {
+        fates: Mutex<VecDeque<Fate>>,
+        machines: Mutex<Vec<Arc<FakeVm>>>,
+    }
+
+    struct FakeVm {
+        exit: watch::Sender<Option<Exit>>,
+    }
+
+    impl Hypervisor for Fake {
+        fn kind(&self) -> HypervisorKind {
+            HypervisorKind::Native
+        }
+        fn accelerator(&self) -> Option<String> {
+            None
+        }
+        fn needs_image(&self) -> bool {
+            false
+        }
+        fn check(&self) -> Result<(), Failure> {
+            let missing = "nothing works here";
+            match self.fates.lock().unwrap().front() {
+                Some(_) => Ok(()),
+                None => Err(Failure::new(FailureKind::MissingDependency, missing)),
+            }
+        }
+        fn start(&self, _spec: VmSpec) -> BoxFuture<'_, Result<Arc<dyn Vm>, Failure>> {
+            let exit = match self.fates.lock().unwrap().pop_front() {
+                Some(Fate::Good) => None,
+                _ => Some(Exit::Crashed("bad luck".to_owned())),
+            };
+            let vm = Arc::new(FakeVm { exit: watch::Sender::new(exit) });
+            self.machines.lock().unwrap().push(Arc::clone(&vm));
+            Box::pin(async { Ok(vm as Arc<dyn Vm>) })
+        }
+    }
+
+    impl Vm for FakeVm {
+        fn connect(&self, _port: u32) -> BoxFuture<'_, io::Result<BoxStream>> {
+            Box::pin(async { Err(io::ErrorKind::Unsupported.into()) })
+        }
+        fn listen(&self, _port: u32) -> BoxFuture<'_, io::Result<Incoming>> {
+            Box::pin(async { Ok(mpsc::channel(1).1) })
+        }
+        fn connect_api(&self) -> BoxFuture<'_, io::Result<BoxStream>> {
+            let alive = self.exit.borrow().is_none();
+            Box::pin(async move {
+                if !alive {
+                    return Err(io::ErrorKind::ConnectionRefused.into());
+                }
+                let (host, mut guest) = duplex(1024);
+                tokio::spawn(async move {
+                    let mut request = [0; 1024];
+                    while guest.read(&mut request).await.is_ok_and(|count| count > 0) {
+                        let _ = guest.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK").await;
+                    }
+                });
+                Ok(Box::new(host) as BoxStream)
+            })
+        }
+        fn has_wall(&self) -> bool {
+            false
+        }
+        fn power_button(&self) -> BoxFuture<'_, io::Result<()>> {
+            self.exit.send_replace(Some(Exit::PoweredOff));
+            Box::pin(async { Ok(()) })
+        }
+        fn kill(&self) -> BoxFuture<'_, ()> {
+            self.exit.send_replace(Some(Exit::PoweredOff));
+            Box::pin(async {})
+        }
+        fn exited(&self) -> watch::Receiver<Option<Exit>> {
+            self.exit.subscribe()
+        }
+    }
+
+    struct Bench {
+        machine: Machine,
+        status: watch::Receiver<VmStatus>,
+        hypervisor: Arc<Fake>,
+        _home: tempfile::TempDir,
+    }
+
+    fn bench(fates: impl IntoIterator<Item = Fate>) -> Bench {
+        let home = tempfile::tempdir().unwrap();
+        let environment = Environment { sampan_home: Some(home.path().to_owned()), ..Environment::default() };
+        let settings = Arc::new(Settings::load(&environment).unwrap());
+        let fates = Mutex::new(fates.into_iter().collect());
+        let hypervisor = Arc::new(Fake { fates, machines: Mutex::default() });
+        let plan = Plan { settings, hypervisor: Arc::clone(&hypervisor) as Arc<dyn Hypervisor> };
+        let sender = watch::Sender::new(initial_status(&plan));
+        let status = sender.subscribe();
+        Bench { machine: Machine::spawn(plan, sender), status, hypervisor, _home: home }
+    }
+
+    impl Bench {
+        async fn until(&mut self, wanted: impl Fn(&VmState) -> bool) -> VmStatus {
+            let found = self.status.wait_for(|status| wanted(&status.vm));
+            tokio::time::timeout(Duration::from_secs(30), found).await.expect("in time").unwrap().clone()
+        }
+
+        fn last_vm(&self) -> Arc<FakeVm> {
+            Arc::clone(self.hypervisor.machines.lock().unwrap().last().unwrap())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_start_passes_all_stages_and_a_stop_leaves_nothing() {
+        let mut bench = bench([Fate::Good]);
+        bench.machine.start().await.unwrap();
+        let status = bench.until(|vm| *vm == VmState::Running).await;
+        let stages: Vec<Stage> = status.stages.iter().map(|report| report.stage).collect();
+        assert_eq!(stages, Stage::ALL);
+        assert!(status.socket.exists());
+        bench.machine.stop().await.unwrap();
+        assert_eq!(bench.status.borrow().vm, VmState::Stopped);
+        assert!(!status.socket.exists());
+        assert_eq!(*bench.last_vm().exit.borrow(), Some(Exit::PoweredOff));
+    }
+
+    #[tokio::test]
+    async fn a_failed_boot_is_tried_once_more_and_counted() {
+        let mut bench = bench([Fate::Dies, Fate::Good]);
+        bench.machine.start().await.unwrap();
+        let status = bench.until(|vm| *vm == VmState::Running).await;
+        assert_eq!((status.failed_boots, bench.hypervisor.machines.lock().unwrap().len()), (1, 2));
+    }
+
+    #[tokio::test]
+    async fn two_failed_boots_are_a_failure_with_its_cause() {
+        let mut bench = bench([Fate::Dies, Fate::Dies, Fate::Good]);
+        bench.machine.start().await.unwrap();
+        let status = bench.until(|vm| matches!(vm, VmState::Failed { .. })).await;
+        let VmState::Failed { cause } = status.vm else { unreachable!() };
+        assert_eq!(cause.kind, FailureKind::BootFailed);
+        assert!(cause.message.contains("ended while it started: bad luck"), "{cause}");
+        assert!(!status.socket.exists());
+    }
+
+    #[tokio::test]
+    async fn what_is_missing_is_not_tried_again() {
+        let mut bench = bench([]);
+        bench.machine.start().await.unwrap();
+        let status = bench.until(|vm| matches!(vm, VmState::Failed { .. })).await;
+        assert_eq!((status.failed_boots, bench.hypervisor.machines.lock().unwrap().len()), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn a_vm_that_ends_by_itself_comes_back() {
+        let mut bench = bench([Fate::Good, Fate::Good]);
+        bench.machine.start().await.unwrap();
+        bench.until(|vm| *vm == VmState::Running).await;
+        bench.last_vm().exit.send_replace(Some(Exit::Crashed("power loss".to_owned())));
+        let status = bench.until(|vm| matches!(vm, VmState::Restarting { .. })).await;
+        // Clients wait at the socket meanwhile.
+        assert!(status.socket.exists());
+        let status = bench.until(|vm| *vm == VmState::Running).await;
+        assert_eq!(status.restarts, 1);
+    }
+
+    #[tokio::test]
+    async fn a_guest_that_powers_off_is_stopped_and_stays_so() {
+        let mut bench = bench([Fate::Good]);
+        bench.machine.start().await.unwrap();
+        bench.until(|vm| *vm == VmState::Running).await;
+        bench.last_vm().exit.send_replace(Some(Exit::PoweredOff));
+        let status = bench.until(|vm| *vm == VmState::Stopped).await;
+        assert_eq!(status.restarts, 0);
     }
 }
