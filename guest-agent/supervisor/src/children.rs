@@ -172,8 +172,8 @@ impl Children {
     }
 }
 
-/// A network namespace that is made while a kernel module registers its part of all of them may fail to be made. The next
-/// try succeeds.
+/// Clones, and tries again when the kernel says EEXIST. clone3 has no such error of its own here, but making new namespaces
+/// on a busy machine was seen to fail so once, and to work the next time; the cause is not known.
 fn clone(options: CloneOptions<'_>) -> io::Result<Cloned> {
     for _ in 0..3 {
         match sys::process::clone(options) {

@@ -1,10 +1,13 @@
 //! A root file system out of layers: an overlay mount that is made detached, by the new mount API.
 //!
-//! One `lowerdir+` call per layer has no limit on the length of paths. Kernels before 6.8 lack it; there the layers are
-//! named by their descriptors, which keeps the one option string short enough for 200 of them.
+//! One `lowerdir+` call per layer takes 500 of them. The mount API takes values of at most 255 bytes, so a longer path is
+//! named by a descriptor. Kernels before 6.8 lack `lowerdir+`; there all layers have to fit into one such value, which
+//! the names of about a dozen descriptors do, and more are refused with `E2BIG`.
 
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags};
@@ -31,31 +34,63 @@ pub(crate) fn mount(rootfs: &Rootfs) -> io::Result<OwnedFd> {
 
 fn mount_by_layer(rootfs: &Rootfs) -> io::Result<OwnedFd> {
     let context = rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    for lower in &rootfs.lowers {
-        rustix::mount::fsconfig_set_string(context.as_fd(), "lowerdir+", lower)?;
+    let lowers = rootfs.lowers.iter().map(|lower| Value::of(lower)).collect::<io::Result<Vec<_>>>()?;
+    for lower in &lowers {
+        rustix::mount::fsconfig_set_string(context.as_fd(), "lowerdir+", lower.name())?;
     }
     finish(context, rootfs)
 }
 
 fn mount_by_descriptor(rootfs: &Rootfs) -> io::Result<OwnedFd> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let layers = rootfs
-        .lowers
-        .iter()
-        .map(|lower| rustix::fs::open(lower, flags, Mode::empty()))
-        .collect::<Result<Vec<_>, _>>()?;
-    let names: Vec<String> =
-        layers.iter().map(|layer| format!("/proc/self/fd/{}", layer.as_raw_fd())).collect();
+    let lowers = rootfs.lowers.iter().map(|lower| Value::opened(lower)).collect::<io::Result<Vec<_>>>()?;
+    let names = lowers.iter().map(|lower| lower.name().to_string_lossy()).collect::<Vec<_>>().join(":");
+    if names.len() > LONGEST_VALUE {
+        return Err(io::Error::from_raw_os_error(libc::E2BIG));
+    }
     let context = rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    rustix::mount::fsconfig_set_string(context.as_fd(), "lowerdir", names.join(":"))?;
+    rustix::mount::fsconfig_set_string(context.as_fd(), "lowerdir", names)?;
     finish(context, rootfs)
 }
 
 fn finish(context: OwnedFd, rootfs: &Rootfs) -> io::Result<OwnedFd> {
     let context = context.as_fd();
-    rustix::mount::fsconfig_set_string(context, "upperdir", &rootfs.upper)?;
-    rustix::mount::fsconfig_set_string(context, "workdir", &rootfs.work)?;
+    let (upper, work) = (Value::of(&rootfs.upper)?, Value::of(&rootfs.work)?);
+    rustix::mount::fsconfig_set_string(context, "upperdir", upper.name())?;
+    rustix::mount::fsconfig_set_string(context, "workdir", work.name())?;
     rustix::mount::fsconfig_set_string(context, "source", "overlay")?;
     rustix::mount::fsconfig_create(context)?;
     Ok(rustix::mount::fsmount(context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?)
+}
+
+/// The longest value that fsconfig takes.
+const LONGEST_VALUE: usize = 255;
+
+/// A directory as fsconfig takes it.
+enum Value<'a> {
+    Path(&'a Path),
+    /// A path in /proc, good for as long as the descriptor is open.
+    Opened {
+        name: PathBuf,
+        _directory: OwnedFd,
+    },
+}
+
+impl Value<'_> {
+    fn of(path: &Path) -> io::Result<Value<'_>> {
+        if path.as_os_str().len() <= LONGEST_VALUE { Ok(Value::Path(path)) } else { Value::opened(path) }
+    }
+
+    fn opened(path: &Path) -> io::Result<Value<'_>> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = rustix::fs::open(path, flags, Mode::empty())?;
+        let name = PathBuf::from(format!("/proc/self/fd/{}", directory.as_raw_fd()));
+        Ok(Value::Opened { name, _directory: directory })
+    }
+
+    fn name(&self) -> &OsStr {
+        match self {
+            Value::Path(path) => path.as_os_str(),
+            Value::Opened { name, .. } => name.as_os_str(),
+        }
+    }
 }

@@ -48,6 +48,7 @@ pub(crate) const ALL: &[Case] = &[
     ("the_cgroup_freezes_and_kills", the_cgroup_freezes_and_kills),
     ("a_stopped_root_can_be_read", a_stopped_root_can_be_read),
     ("many_layers_are_stacked", many_layers_are_stacked),
+    ("paths_of_layers_may_be_long", paths_of_layers_may_be_long),
     ("privileged_sees_every_device", privileged_sees_every_device),
     ("seccomp_filters_are_loaded", seccomp_filters_are_loaded),
     ("nothing_mounted_reaches_the_host", nothing_mounted_reaches_the_host),
@@ -553,6 +554,19 @@ fn many_layers_are_stacked(lab: &Lab) {
         plan.rootfs.lowers.insert(0, layer);
     }
     assert_eq!(lab.run(plan).stdout, "199\n200\n");
+}
+
+fn paths_of_layers_may_be_long(lab: &Lab) {
+    let long = lab.path(&"long-name/".repeat(40));
+    let mut plan = lab.sh("cat /found; echo kept > /file");
+    for name in ["upper", "work", "layer"] {
+        fs::create_dir_all(long.join(name)).unwrap();
+    }
+    fs::write(long.join("layer/found"), "found\n").unwrap();
+    plan.rootfs.lowers.push(long.join("layer"));
+    (plan.rootfs.upper, plan.rootfs.work) = (long.join("upper"), long.join("work"));
+    assert_eq!(lab.run(plan).stdout, "found\n");
+    assert_eq!(fs::read_to_string(long.join("upper/file")).unwrap(), "kept\n");
 }
 
 fn privileged_sees_every_device(lab: &Lab) {
