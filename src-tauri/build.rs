@@ -1,0 +1,5 @@
+//! Checks the configuration and generates what Tauri needs of it.
+
+fn main() {
+    tauri_build::build();
+}
