@@ -2,7 +2,9 @@
 //!
 //! The supervisor holds the pipes too, so they outlive the engine. To lose nothing when the engine is killed,
 //! a logged pipe is not simply read: its content is copied (tee(2)), written to the log, and only then taken
-//! out. The beginning of an unfinished line stays in the pipe, though attached clients have had it already.
+//! out. The beginning of an unfinished line stays in the pipe for a moment, though attached clients have had it
+//! already. Not for longer: a write that fills a pipe which was not empty wakes nobody who waits for edges
+//! (pipe_write in the kernel), so writer and reader would wait for each other.
 //! A terminal can't be copied so; there the bytes between a read and the write behind it are at risk.
 
 use std::cell::RefCell;
@@ -10,6 +12,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::pipe::{PipeFlags, SpliceFlags};
 use tokio::io::Interest;
@@ -22,6 +25,12 @@ use crate::containers::request::StdStream;
 
 /// A pipe's whole default capacity.
 const BLOCK: usize = 64 * 1024;
+
+/// How long an unfinished line may wait in its pipe for its end.
+const UNFINISHED: Duration = Duration::from_millis(20);
+
+/// With so much in a pipe its writer may be waiting for room, so everything is taken.
+const CROWDED: usize = BLOCK / 2;
 
 /// Where the bytes come from.
 #[derive(Debug)]
@@ -56,17 +65,20 @@ pub(crate) async fn pump(
     let mut copy = Copy { stream, hub, log, shown: 0, pipe };
     let mut finishing = false;
     loop {
-        let guard = if finishing {
-            None
-        } else {
+        let mut flush = false;
+        let mut guard = None;
+        if !finishing {
             tokio::select! {
                 biased;
-                guard = fd.readable() => guard.ok(),
-                _ = ended.wait_for(|ended| *ended) => None,
+                ready = fd.readable() => {
+                    guard = ready.ok();
+                    finishing = guard.as_ref().is_none_or(|guard| guard.ready().is_read_closed());
+                }
+                _ = ended.wait_for(|ended| *ended) => finishing = true,
+                () = tokio::time::sleep(UNFINISHED), if copy.shown > 0 => flush = true,
             }
-        };
-        finishing = guard.as_ref().is_none_or(|guard| guard.ready().is_read_closed());
-        match copy.step(fd.as_fd(), finishing) {
+        }
+        match copy.step(fd.as_fd(), finishing || flush) {
             Ok(Step::Moved) => {}
             Ok(Step::Empty) if finishing => return,
             Ok(Step::Empty) => {
@@ -131,14 +143,14 @@ impl Scratch {
 }
 
 impl Copy {
-    fn step(&mut self, fd: BorrowedFd<'_>, finishing: bool) -> io::Result<Step> {
+    fn step(&mut self, fd: BorrowedFd<'_>, everything: bool) -> io::Result<Step> {
         SCRATCH.with_borrow_mut(|slot| {
             if slot.is_none() {
                 *slot = Some(Scratch::new()?);
             }
             let Some(scratch) = slot.as_mut() else { return Ok(Step::Closed) };
             match self.log.clone() {
-                Some(log) if self.pipe => self.logged(fd, &log, scratch, finishing),
+                Some(log) if self.pipe => self.logged(fd, &log, scratch, everything),
                 log => self.plain(fd, log.as_deref(), scratch),
             }
         })
@@ -172,7 +184,7 @@ impl Copy {
         fd: BorrowedFd<'_>,
         log: &LogFile,
         scratch: &mut Scratch,
-        finishing: bool,
+        everything: bool,
     ) -> io::Result<Step> {
         let length = match rustix::pipe::tee(fd, &scratch.writer, BLOCK, SpliceFlags::NONBLOCK) {
             Ok(0) => return Ok(Step::Closed),
@@ -187,27 +199,24 @@ impl Copy {
         }
         let content = &scratch.buffer[..length];
         let new = &content[self.shown.min(length)..];
-        self.hub.publish(self.stream, new);
-        let take = if finishing { length } else { self.complete(fd, content, new.is_empty())? };
+        if !new.is_empty() {
+            self.hub.publish(self.stream, new);
+        }
+        let take = if everything || length >= CROWDED { length } else { complete(content) };
         log.append(self.stream, &content[..take]);
         self.shown = length - take;
         consume(fd, &scratch.null, take)?;
         Ok(if take == 0 && new.is_empty() { Step::Empty } else { Step::Moved })
     }
+}
 
-    /// How much of a pipe's content can be logged: whole lines, and whole pieces of a line without end.
-    fn complete(&self, fd: BorrowedFd<'_>, content: &[u8], nothing_new: bool) -> io::Result<usize> {
-        let mut take = content.iter().rposition(|byte| *byte == b'\n').map_or(0, |index| index + 1);
-        while content.len() - take >= PIECE {
-            take += PIECE;
-        }
-        // A pipe can hold more pieces than tee copies at once; an unfinished line must not hide what is
-        // behind it for ever.
-        if take == 0 && nothing_new && rustix::io::ioctl_fionread(fd)? > content.len() as u64 {
-            take = content.len();
-        }
-        Ok(take)
+/// How much of a pipe's content can be logged: whole lines, and whole pieces of a line without end.
+fn complete(content: &[u8]) -> usize {
+    let mut take = content.iter().rposition(|byte| *byte == b'\n').map_or(0, |index| index + 1);
+    while content.len() - take >= PIECE {
+        take += PIECE;
     }
+    take
 }
 
 /// Takes bytes out of a pipe without looking at them.
@@ -274,7 +283,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_unfinished_line_is_shown_at_once_and_stays_in_the_pipe_until_it_is_whole() {
+    async fn an_unfinished_line_is_shown_at_once_and_logged_a_moment_later() {
         let setting = Setting::new();
         let (mut clients, _ticket) = setting.hub.join(true, true);
         let mut length = setting.log.length();
@@ -282,7 +291,10 @@ mod tests {
         writer.write_all(b"first\npassword: ").unwrap();
         assert_eq!(clients.next().await.unwrap().bytes, "first\npassword: ");
         length.changed().await.unwrap();
-        assert_eq!(setting.logged(), "first\n");
+        while setting.logged() != "first\npassword: " {
+            length.changed().await.unwrap();
+        }
+        assert_eq!(rustix::io::ioctl_fionread(&held).unwrap(), 0);
         writer.write_all(b"secret\nlast").unwrap();
         assert_eq!(clients.next().await.unwrap().bytes, "secret\nlast");
         drop(writer);
@@ -300,6 +312,20 @@ mod tests {
         task.await.unwrap();
         assert_eq!(setting.logged(), "unfinished");
         drop(writer);
+    }
+
+    #[tokio::test]
+    async fn a_write_larger_than_the_pipe_behind_an_unfinished_line_passes() {
+        let setting = Setting::new();
+        let (mut clients, _ticket) = setting.hub.join(true, true);
+        let (mut writer, _held, task) = setting.pump();
+        writer.write_all(b"prompt: ").unwrap();
+        assert_eq!(clients.next().await.unwrap().bytes, "prompt: ");
+        let text = "line\n".repeat(50_000);
+        let written = text.clone();
+        tokio::task::spawn_blocking(move || writer.write_all(written.as_bytes()).unwrap()).await.unwrap();
+        task.await.unwrap();
+        assert!(setting.logged() == format!("prompt: {text}"));
     }
 
     #[tokio::test]
