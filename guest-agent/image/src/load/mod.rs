@@ -77,6 +77,8 @@ async fn run(
     blocking(move || {
         let Content { documents, layers, links, pins } = content;
         let images = plan::images(&documents, &layers, &links)?;
+        // Layers that the archive left out because the store has them.
+        let mut kept = Vec::new();
         for image in images {
             let records = image
                 .layers
@@ -84,7 +86,10 @@ async fn run(
                 .map(|diff_id| {
                     let found =
                         pins.get(diff_id).map(|(pin, fresh)| pin.record().unwrap_or_else(|| fresh.clone()));
-                    let found = found.or_else(|| inner.pin(*diff_id).record());
+                    let found = found.or_else(|| {
+                        kept.push(inner.pin(*diff_id));
+                        kept.last().and_then(Pin::record)
+                    });
                     let missing = || ImageError::Archive { what: format!("layer {diff_id} is missing") };
                     Ok((*diff_id, found.ok_or_else(missing)?))
                 })
@@ -105,7 +110,7 @@ async fn run(
                 let _ = events.blocking_send(LoadEvent::Loaded { image: id, reference });
             }
         }
-        drop(pins);
+        drop((pins, kept));
         Ok(())
     })
     .await

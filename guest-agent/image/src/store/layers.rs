@@ -5,8 +5,8 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::mpsc;
+use std::sync::{Arc, OnceLock};
 
 use super::{Inner, LayerRecord, Paths, fresh_name, lock};
 use crate::{Digest, ImageError};
@@ -23,13 +23,15 @@ pub(crate) struct Pins {
 pub(crate) struct Pin {
     inner: Arc<Inner>,
     diff_id: Digest,
+    /// Set once the layer was seen in place. From then on it is, even if its last image goes meanwhile.
+    known: OnceLock<LayerRecord>,
 }
 
 impl Inner {
     /// Pins a layer, whether it is there yet or not.
     pub(crate) fn pin(self: &Arc<Inner>, diff_id: Digest) -> Pin {
         *lock(&self.pins).counts.entry(diff_id).or_default() += 1;
-        Pin { inner: Arc::clone(self), diff_id }
+        Pin { inner: Arc::clone(self), diff_id, known: OnceLock::new() }
     }
 
     /// Renames an unpacked layer into place. If it is in place already, the new copy is dropped.
@@ -40,6 +42,8 @@ impl Inner {
             drop(pins);
             return self.discard(unpacked);
         }
+        // The last image with this layer may have gone a moment ago, and the pin kept the directory.
+        self.discard(&target)?;
         fs::rename(unpacked, &target).map_err(ImageError::file("publish", &target))?;
         pins.published.insert(pin.diff_id, record);
         Ok(())
@@ -77,9 +81,13 @@ impl Pin {
 
     /// What is known of the layer, if it is in place.
     pub(crate) fn record(&self) -> Option<LayerRecord> {
+        if let Some(known) = self.known.get() {
+            return Some(known.clone());
+        }
         let pins = lock(&self.inner.pins);
-        let known = self.inner.index().layers.get(&self.diff_id).cloned();
-        known.or_else(|| pins.published.get(&self.diff_id).cloned())
+        let found = self.inner.index().layers.get(&self.diff_id).cloned();
+        let found = found.or_else(|| pins.published.get(&self.diff_id).cloned())?;
+        Some(self.known.get_or_init(|| found).clone())
     }
 }
 
@@ -152,4 +160,48 @@ pub(crate) fn disk_usage(path: &Path) -> u64 {
         .map(|entries| entries.flatten().map(|entry| disk_usage(&entry.path())).sum::<u64>())
         .unwrap_or(0)
         + own
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{NewImage, StoreConfig};
+    use crate::{ImageConfig, ImageId, InUse, Store};
+
+    #[test]
+    fn a_pinned_layer_outlives_its_last_image_and_goes_with_the_pin() {
+        let root = tempfile::tempdir().unwrap();
+        let database = Arc::new(redb::Database::create(root.path().join("db")).unwrap());
+        let store = Store::open(StoreConfig::new(root.path().join("images"), database)).unwrap();
+        let inner = store.inner();
+        let diff_id = Digest::of(b"layer");
+        let first = inner.pin(diff_id);
+        let unpacked = inner.paths.fresh_ingest().unwrap();
+        fs::create_dir_all(unpacked.join("diff")).unwrap();
+        inner.publish(&first, &unpacked, LayerRecord { size: 5, ..LayerRecord::default() }).unwrap();
+        let raw_config =
+            format!(r#"{{"os":"linux","rootfs":{{"type":"layers","diff_ids":["{diff_id}"]}}}}"#).into_bytes();
+        let id = ImageId(Digest::of(&raw_config));
+        let image = NewImage {
+            id,
+            config: ImageConfig::parse(&raw_config).unwrap(),
+            raw_config,
+            manifest: None,
+            indexes: Vec::new(),
+            parent: None,
+            references: Vec::new(),
+            layers: vec![(diff_id, first.record().unwrap())],
+        };
+        inner.add(image).unwrap();
+        drop(first);
+        let directory = inner.paths.layer(&diff_id);
+        assert!(directory.is_dir(), "the image keeps it");
+        let second = inner.pin(diff_id);
+        assert_eq!(second.record().unwrap().size, 5);
+        store.remove(&id.to_string(), false, false, &|_| InUse::No).unwrap();
+        assert!(directory.is_dir(), "the pin keeps it");
+        assert_eq!(second.record().unwrap().size, 5);
+        drop(second);
+        assert!(!directory.exists());
+    }
 }

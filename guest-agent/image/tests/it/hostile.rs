@@ -102,7 +102,7 @@ async fn a_registry_that_hangs_gives_a_clear_error_in_time() {
         let home = Home::new();
         let error = home
             .pull_with(&server.reference(), |request| {
-                request.registries.read_timeout = Duration::from_millis(300)
+                request.registries.read_timeout = Duration::from_millis(300);
             })
             .await
             .1
