@@ -4,7 +4,7 @@
 # mirror main|security: the first Debian mirror of that kind that this machine's apt knows.
 mirror() {
   apt-get indextargets --format '$(REPO_URI) $(SUITE)' 'Origin: Debian' 'Created-By: Packages' |
-    awk -v kind="$1" '($2 ~ /-security$/) == (kind == "security") && $2 !~ /-(updates|backports)/ { print $1; exit }'
+    awk -v kind="$1" '($2 ~ /-security$/) == (kind == "security") && $2 !~ /-(updates|backports)/ { sub(/\/$/, "", $1); print $1; exit }'
 }
 
 # own_apt COMMAND…: apt-get or apt-cache over the suites of the kernel, in a directory of its own.
@@ -16,5 +16,5 @@ own_apt() {
     "$(mirror main)" "$suite" "$(mirror security)" "$suite-security" >"$dir/sources.list"
   "$program" -o Dir::Etc::sourcelist="$dir/sources.list" -o Dir::Etc::sourceparts=- \
     -o Dir::State="$dir" -o Dir::State::lists="$dir/lists" -o Dir::Cache="$dir" \
-    -o APT::Architecture=amd64 -o APT::Architectures=amd64,arm64 -o Acquire::Languages=none "$@"
+    -o APT::Architecture=amd64 -o APT::Architectures=amd64,arm64 -o Acquire::Languages=none -o APT::Sandbox::User="$(id -un)" "$@"
 }

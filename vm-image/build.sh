@@ -44,7 +44,7 @@ fetch_kernel() {
     *)
       command -v apt-get >/dev/null || fail "without apt, set SAMPAN_KERNEL_PACKAGES to a folder or mirror that has $name"
       case $suite in *-security) kind=security ;; *) kind=main ;; esac
-      /usr/lib/apt/apt-helper download-file "$(mirror $kind)/$path" "$package.part" "SHA256:$sum" >/dev/null ||
+      /usr/lib/apt/apt-helper -o APT::Sandbox::User="$(id -un)" download-file "$(mirror $kind)/$path" "$package.part" "SHA256:$sum" >/dev/null ||
         fail "cannot fetch Linux $version; if the mirror has a newer one only, run vm-image/update-pins"
       ;;
   esac
