@@ -348,12 +348,18 @@ pub(crate) async fn shut_down(engine: &Engine, grace: Duration) {
     }
     let (store, networks) = (inner.store.clone(), inner.networks.clone());
     let close = !engine.config().options.live_restore;
+    let cgroup =
+        inner.runtime.host().cgroup_root.as_ref().map(|root| root.join(cgroup_parent(engine.config())));
     let done = tokio::task::spawn_blocking(move || {
         store.flush();
         if let (true, Some(networks)) = (close, networks)
             && let Err(error) = networks.close()
         {
             tracing::warn!("networks: {error}");
+        }
+        if let Some(cgroup) = cgroup {
+            // It is ours alone; with containers that go on in it, it stays.
+            let _ = fs::remove_dir(cgroup);
         }
     });
     let _ = done.await;

@@ -106,7 +106,7 @@ impl Store {
                         }
                     }
                     Err(error) => {
-                        tracing::error!("{error}; the changes stay in the journal and are tried again")
+                        tracing::error!("{error}; the changes stay in the journal and are tried again");
                     }
                 }
                 for flush in flushes {

@@ -164,8 +164,8 @@ impl Actor {
     }
 
     fn result(&self) -> WaitResult {
-        let error = (!self.record.error.is_empty()).then(|| self.record.error.clone());
-        WaitResult { status_code: i64::from(self.record.exit_code), error }
+        // Why a start failed is the start's own answer; told here too, the docker command would print it twice.
+        WaitResult { status_code: i64::from(self.record.exit_code), error: None }
     }
 
     /// Answers the waits that `condition` fulfils: an end fulfils both kinds but that for the removal.

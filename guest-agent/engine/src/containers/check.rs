@@ -185,6 +185,9 @@ pub(crate) fn host_config(host: &mut HostConfig, defaults: &Defaults<'_>) -> Res
     modes(host)?;
     restart::check(&host.restart_policy, host.auto_remove)?;
     crate::logs::check(&host.log_config)?;
+    for option in host.log_config.config.keys() {
+        warnings.push(format!("The log option '{option}' has no effect: logs are kept whole."));
+    }
     for (port, _) in host.port_bindings.iter().flatten() {
         super::ports::parse_port(port)?;
     }

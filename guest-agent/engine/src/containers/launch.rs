@@ -89,10 +89,8 @@ pub(crate) async fn launch(
 fn refused(error: &runtime::LaunchError) -> Failed {
     let message = format!("failed to create task for container: failed to create shim task: {error}");
     let kind = if error.is_callers_fault() { Kind::InvalidParameter } else { Kind::System };
-    let exit_code = match i32::try_from(error.exit_code()) {
-        Ok(code @ (126 | 127)) => code,
-        _ => 128,
-    };
+    let exit_code =
+        i32::try_from(error.exit_code()).ok().filter(|code| matches!(code, 126 | 127)).unwrap_or(128);
     Failed { error: Error { kind, message }, exit_code }
 }
 
@@ -208,7 +206,6 @@ fn plan(
     net: NamespaceMode,
 ) -> Result<LaunchPlan> {
     let (config, host) = (&*record.config, &*record.host_config);
-    let inner = engine.inner();
     let rootfs = rootfs(engine, container, record)?;
     let mut plan = LaunchPlan::new(record.id.clone(), rootfs, record.command());
     let security = Security::of(host)?;
@@ -240,7 +237,6 @@ fn plan(
     plan.init = host.init.unwrap_or(false);
     plan.privileged = host.privileged;
     plan.shm_size = u64::try_from(host.shm_size).unwrap_or(runtime::DEFAULT_SHM_SIZE);
-    let _ = inner;
     Ok(plan)
 }
 
