@@ -4,13 +4,14 @@
 //! life of the VM, which is why this exists at all.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Lines};
-use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::watch;
+use tokio::net::UnixStream;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use crate::docker::socket;
 use crate::model::{Failure, FailureKind, VmStatus};
@@ -42,6 +43,9 @@ enum Answer {
 pub(crate) struct Server {
     path: std::path::PathBuf,
     _tasks: JoinSet<()>,
+    closing: CancellationToken,
+    /// Ends when nobody takes requests any more and every one that came in was answered.
+    answered: mpsc::Receiver<()>,
 }
 
 impl Drop for Server {
@@ -58,22 +62,40 @@ impl Server {
     ) -> Result<Server, Failure> {
         let listener = socket::bind(path).await?;
         let mut tasks = JoinSet::new();
-        tasks.spawn(accept(listener, Arc::new(machine), status));
-        Ok(Server { path: path.to_owned(), _tasks: tasks })
+        let (unanswered, answered) = mpsc::channel(1);
+        let closing = CancellationToken::new();
+        let closed = closing.clone();
+        tasks.spawn(async move {
+            let mut open = JoinSet::new();
+            loop {
+                tokio::select! {
+                    Ok((stream, _)) = listener.accept() => {
+                        open.spawn(serve(stream, machine.clone(), status.clone(), unanswered.clone()));
+                    }
+                    Some(_) = open.join_next() => {}
+                    () = closed.cancelled() => break,
+                }
+            }
+            drop(unanswered);
+            while open.join_next().await.is_some() {}
+        });
+        Ok(Server { path: path.to_owned(), _tasks: tasks, closing, answered })
+    }
+
+    /// Takes no more requests, and waits until those that came in were answered.
+    pub(crate) async fn close(mut self) {
+        const PATIENCE: Duration = Duration::from_secs(1);
+        self.closing.cancel();
+        let _ = tokio::time::timeout(PATIENCE, self.answered.recv()).await;
     }
 }
 
-async fn accept(listener: UnixListener, machine: Arc<Machine>, status: watch::Receiver<VmStatus>) {
-    let mut open = JoinSet::new();
-    loop {
-        tokio::select! {
-            Ok((stream, _)) = listener.accept() => { open.spawn(serve(stream, Arc::clone(&machine), status.clone())); }
-            Some(_) = open.join_next() => {}
-        }
-    }
-}
-
-async fn serve(stream: UnixStream, machine: Arc<Machine>, mut status: watch::Receiver<VmStatus>) {
+async fn serve(
+    stream: UnixStream,
+    machine: Machine,
+    mut status: watch::Receiver<VmStatus>,
+    unanswered: mpsc::Sender<()>,
+) {
     /// Longer than any request.
     const MAX_REQUEST: u64 = 1024;
     let (reader, mut writer) = stream.into_split();
@@ -95,6 +117,7 @@ async fn serve(stream: UnixStream, machine: Arc<Machine>, mut status: watch::Rec
         },
     };
     let _ = write(&mut writer, &answer).await;
+    drop(unanswered);
     if request == Request::Stop {
         // Whoever waits for the end of a process that owns the VM, and ends with it, waits for this connection's end.
         std::future::pending::<()>().await;

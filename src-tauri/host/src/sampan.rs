@@ -44,8 +44,8 @@ struct Inner {
 /// What only the owner has. The lock is the file's: it goes with it.
 struct Ownership {
     machine: Machine,
-    _control: control::Server,
-    _lock: File,
+    control: control::Server,
+    lock: File,
 }
 
 impl Drop for Inner {
@@ -150,13 +150,13 @@ impl Sampan {
 
     /// Stops the VM if this process owns it, and gives the ownership up. To be awaited before the process ends.
     pub async fn close(self) -> Result<(), Failure> {
-        let stopped = match self.inner.machine() {
-            Some(machine) => machine.stop().await,
-            None => Ok(()),
-        };
-        if let Ok(mut ownership) = self.inner.ownership.lock() {
-            *ownership = None;
-        }
+        let ownership = self.inner.ownership.lock().ok().and_then(|mut ownership| ownership.take());
+        let Some(Ownership { machine, control, lock }) = ownership else { return Ok(()) };
+        // A failure stays the last word for those who follow.
+        let runs = !matches!(self.status().vm, VmState::Stopped | VmState::Failed { .. });
+        let stopped = if runs { machine.stop().await } else { Ok(()) };
+        control.close().await;
+        drop(lock);
         stopped
     }
 }
@@ -209,7 +209,7 @@ impl Inner {
         let socket = self.plan.settings.paths.control_socket();
         let control = control::Server::open(&socket, machine.clone(), self.status.subscribe()).await?;
         if let Ok(mut ownership) = self.ownership.lock() {
-            *ownership = Some(Ownership { machine, _control: control, _lock: lock });
+            *ownership = Some(Ownership { machine, control, lock });
         }
         Ok(true)
     }

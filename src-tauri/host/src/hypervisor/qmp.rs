@@ -3,6 +3,7 @@
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
@@ -18,7 +19,7 @@ pub(super) struct Qmp {
 impl Qmp {
     /// Connects and leaves the negotiation mode.
     pub(super) async fn connect(socket: &Path) -> io::Result<Qmp> {
-        let (events, mut commands) = UnixStream::connect(socket).await?.into_split();
+        let (events, mut commands) = connect(socket).await?.into_split();
         write(&mut commands, &json!({ "execute": "qmp_capabilities" })).await?;
         let reason = Arc::new(Mutex::new(None));
         let noted = Arc::clone(&reason);
@@ -43,6 +44,20 @@ impl Qmp {
     /// Why QEMU shut the machine down, in its own word (`guest-shutdown`, `guest-reset`, `guest-panic`, …).
     pub(super) fn reason(&self) -> Option<String> {
         self.reason.lock().ok().and_then(|reason| reason.clone())
+    }
+}
+
+/// A socket's file is there a moment before anybody listens.
+async fn connect(socket: &Path) -> io::Result<UnixStream> {
+    const PATIENCE: Duration = Duration::from_secs(5);
+    let began = Instant::now();
+    loop {
+        match UnixStream::connect(socket).await {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused && began.elapsed() < PATIENCE => {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+            other => return other,
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use http_body_util::{BodyExt as _, Empty};
 use hyper_util::rt::TokioIo;
@@ -19,8 +19,8 @@ use crate::hypervisor::{Exit, Hypervisor, Vm, VmSpec};
 use crate::model::{Failure, FailureKind, Stage};
 use crate::settings::Settings;
 
-/// A guest whose agent is silent for this long after power-on did not boot.
-const AGENT_WITHIN: Duration = Duration::from_secs(20);
+/// A guest that gives no sign of life for this long, neither on its console nor as an answer, did not boot.
+const SIGN_OF_LIFE_WITHIN: Duration = Duration::from_secs(20);
 
 /// An engine that is silent for this long after the agent's first word did not start: it may have to recover first.
 const ENGINE_WITHIN: Duration = Duration::from_secs(60);
@@ -126,10 +126,7 @@ async fn come_up(
     let mut exited = vm.exited();
     let steps = async {
         let agent = if vm.has_wall() {
-            let silent = || boot_failed("the VM gave no answer within 20 seconds of its start", console);
-            let agent =
-                timeout(AGENT_WITHIN, meet_agent(vm, console, reached)).await.map_err(|_| silent())??;
-            Some(agent)
+            Some(meet_agent(vm, console, reached).await?)
         } else {
             reached(Stage::Boot);
             None
@@ -160,37 +157,54 @@ fn boot_failed(message: &str, console: &Console) -> Failure {
 }
 
 /// Says hello until the agent answers.
+///
+/// Not before the guest's first word on its console: connections to a guest whose driver isn't there yet pile up in
+/// the vsock daemon, which then sometimes carries nothing at all.
 async fn meet_agent(
     vm: &Arc<dyn Vm>,
     console: &Console,
     reached: &impl Fn(Stage),
 ) -> Result<String, Failure> {
-    let mut has_booted = false;
-    let mut booted = || {
-        if !std::mem::replace(&mut has_booted, true) {
-            reached(Stage::Boot);
-        }
-    };
+    let mut heard = console.start;
+    let mut last_sign = Instant::now();
+    let hello = || HostRequest::Hello { version: protocol::VERSION, unix_nanos: unix_nanos() };
     loop {
-        let hello = HostRequest::Hello { version: protocol::VERSION, unix_nanos: unix_nanos() };
-        let answer = ask(vm, &hello).await;
-        if answer.is_ok() || console.has_spoken() {
-            booted();
-        }
-        match answer {
-            Ok(GuestReply::Hello { version: protocol::VERSION, agent, .. }) => return Ok(agent),
-            Ok(GuestReply::Hello { version, agent, .. }) => {
-                let message = format!(
-                    "the VM image holds agent {agent}, which speaks version {version} and not {}: build the image again",
-                    protocol::VERSION
-                );
-                return Err(Failure::new(FailureKind::BadImage, message));
+        let length = console.length();
+        if length > heard {
+            if heard == console.start {
+                reached(Stage::Boot);
             }
-            Ok(other) => tracing::warn!(?other, "the guest agent answered something else"),
-            Err(_) => {}
+            heard = length;
+            last_sign = Instant::now();
+        }
+        let silence = last_sign.elapsed();
+        if silence > SIGN_OF_LIFE_WITHIN {
+            return Err(boot_failed("the VM gave no sign of life for 20 seconds while it started", console));
+        }
+        // A guest without any console output is called in the end all the same.
+        if heard > console.start || silence > SIGN_OF_LIFE_WITHIN / 2 {
+            match ask(vm, &hello()).await {
+                Ok(GuestReply::Hello { version: protocol::VERSION, agent, .. }) => {
+                    if heard == console.start {
+                        reached(Stage::Boot);
+                    }
+                    return Ok(agent);
+                }
+                Ok(GuestReply::Hello { version, agent, .. }) => return Err(another_version(version, &agent)),
+                Ok(other) => tracing::warn!(?other, "the guest agent answered something else"),
+                Err(error) => tracing::debug!(%error, "the guest agent does not answer yet"),
+            }
         }
         sleep(PAUSE).await;
     }
+}
+
+fn another_version(version: u32, agent: &str) -> Failure {
+    let message = format!(
+        "the VM image holds agent {agent}, which speaks version {version} and not {}: build the image again",
+        protocol::VERSION
+    );
+    Failure::new(FailureKind::BadImage, message)
 }
 
 /// Asks the engine for a sign of life until it gives one, or the guest says that it won't come up.
@@ -278,8 +292,8 @@ impl Console {
         Console { path, start }
     }
 
-    fn has_spoken(&self) -> bool {
-        length(&self.path) > self.start
+    fn length(&self) -> u64 {
+        length(&self.path)
     }
 
     fn since_start(&self, lines: usize) -> String {
