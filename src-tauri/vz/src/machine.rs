@@ -211,8 +211,11 @@ impl Machine {
         tokio::spawn(async move {
             while let Some(descriptor) = taken.recv().await {
                 match stream(descriptor) {
-                    Ok(stream) if sender.send(stream).await.is_err() => return,
-                    Ok(_) => {}
+                    Ok(stream) => {
+                        if sender.send(stream).await.is_err() {
+                            return;
+                        }
+                    }
                     Err(error) => tracing::warn!(port, %error, "a connection of the guest was lost"),
                 }
             }

@@ -105,6 +105,11 @@ pub trait Vm: Send + Sync {
     /// Opens a vsock stream to a port of the guest. The stream knows no half-close: frame it.
     fn connect(&self, port: u32) -> BoxFuture<'_, io::Result<BoxStream>>;
 
+    /// Waits until connections to the guest may be tried. Whether somebody listens there is another question.
+    fn reachable(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {})
+    }
+
     /// Takes connections that the guest opens to `port` of the host.
     fn listen(&self, port: u32) -> BoxFuture<'_, io::Result<Incoming>>;
 

@@ -34,6 +34,9 @@ const EMULATOR: &str =
 /// The program that gives a QEMU guest its vsock.
 const VSOCK_DAEMON: &str = "vhost-device-vsock";
 
+/// QEMU's name of the vsock device.
+const VSOCK_DEVICE: &str = "vsock0";
+
 /// How long QEMU and the daemon may take to make their sockets.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -245,7 +248,7 @@ fn arguments(spec: &VmSpec, sockets: &Sockets, accelerator: &str) -> Vec<OsStrin
     add("initrd", value(&spec.initramfs));
     add("append", spec.command_line.clone());
     add("chardev", format!("socket,id=vsock,path={}", value(&sockets.vhost)));
-    add("device", "vhost-user-vsock-pci,chardev=vsock".to_owned());
+    add("device", format!("vhost-user-vsock-pci,chardev=vsock,id={VSOCK_DEVICE}"));
     add("drive", format!("if=none,id=data,format=raw,discard=unmap,file={}", value(&spec.data_disk)));
     add("device", format!("virtio-blk-pci,drive=data,serial={DATA_DISK_SERIAL}"));
     add("device", "virtio-balloon-pci,free-page-reporting=on,deflate-on-oom=on".to_owned());
@@ -286,6 +289,26 @@ impl Vm for Machine {
                 return Err(io::Error::from(io::ErrorKind::ConnectionRefused));
             }
             Ok(Box::new(stream) as BoxStream)
+        })
+    }
+
+    /// The daemon's event loop ends for good when a connection comes after it was given the guest's memory and before
+    /// it was given the queues. Both happen while the guest's driver starts, so nothing is tried before that is done.
+    fn reachable(&self) -> BoxFuture<'_, ()> {
+        const LOOK_EVERY: Duration = Duration::from_millis(10);
+        Box::pin(async {
+            loop {
+                match self.qmp.driver_is_ready(VSOCK_DEVICE).await {
+                    Ok(false) => tokio::time::sleep(LOOK_EVERY).await,
+                    Ok(true) => break,
+                    Err(error) => {
+                        tracing::debug!(%error, "QEMU does not tell whether the guest's vsock is there");
+                        break;
+                    }
+                }
+            }
+            // The last of QEMU's messages may still be on its way to the daemon.
+            tokio::time::sleep(LOOK_EVERY).await;
         })
     }
 

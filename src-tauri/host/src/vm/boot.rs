@@ -156,46 +156,59 @@ fn boot_failed(message: &str, console: &Console) -> Failure {
     }
 }
 
-/// Says hello until the agent answers.
-///
-/// Not before the guest's first word on its console: connections to a guest whose driver isn't there yet pile up in
-/// the vsock daemon, which then sometimes carries nothing at all.
+/// Says hello, once the guest can be reached, until the agent answers.
 async fn meet_agent(
     vm: &Arc<dyn Vm>,
     console: &Console,
     reached: &impl Fn(Stage),
 ) -> Result<String, Failure> {
-    let mut heard = console.start;
-    let mut last_sign = Instant::now();
     let hello = || HostRequest::Hello { version: protocol::VERSION, unix_nanos: unix_nanos() };
+    let mut signs = SignsOfLife { console, heard: console.start, last: Instant::now() };
+    let mut reachable = vm.reachable();
+    let mut may_call = false;
     loop {
-        let length = console.length();
-        if length > heard {
-            if heard == console.start {
-                reached(Stage::Boot);
-            }
-            heard = length;
-            last_sign = Instant::now();
+        if signs.look()? {
+            reached(Stage::Boot);
         }
-        let silence = last_sign.elapsed();
-        if silence > SIGN_OF_LIFE_WITHIN {
-            return Err(boot_failed("the VM gave no sign of life for 20 seconds while it started", console));
+        if !may_call {
+            may_call = timeout(PAUSE, &mut reachable).await.is_ok();
+            continue;
         }
-        // A guest without any console output is called in the end all the same.
-        if heard > console.start || silence > SIGN_OF_LIFE_WITHIN / 2 {
-            match ask(vm, &hello()).await {
-                Ok(GuestReply::Hello { version: protocol::VERSION, agent, .. }) => {
-                    if heard == console.start {
-                        reached(Stage::Boot);
-                    }
-                    return Ok(agent);
+        match ask(vm, &hello()).await {
+            Ok(GuestReply::Hello { version: protocol::VERSION, agent, .. }) => {
+                if signs.heard == console.start {
+                    reached(Stage::Boot);
                 }
-                Ok(GuestReply::Hello { version, agent, .. }) => return Err(another_version(version, &agent)),
-                Ok(other) => tracing::warn!(?other, "the guest agent answered something else"),
-                Err(error) => tracing::debug!(%error, "the guest agent does not answer yet"),
+                return Ok(agent);
             }
+            Ok(GuestReply::Hello { version, agent, .. }) => return Err(another_version(version, &agent)),
+            Ok(other) => tracing::warn!(?other, "the guest agent answered something else"),
+            Err(error) => tracing::debug!(%error, "the guest agent does not answer yet"),
         }
         sleep(PAUSE).await;
+    }
+}
+
+/// The growing of the console while the guest starts.
+struct SignsOfLife<'a> {
+    console: &'a Console,
+    heard: u64,
+    last: Instant,
+}
+
+impl SignsOfLife<'_> {
+    /// Whether this was the guest's first word; an error when it has been silent for too long.
+    fn look(&mut self) -> Result<bool, Failure> {
+        let length = self.console.length();
+        if length > self.heard {
+            self.last = Instant::now();
+        } else if self.last.elapsed() > SIGN_OF_LIFE_WITHIN {
+            let message = "the VM gave no sign of life for 20 seconds while it started";
+            return Err(boot_failed(message, self.console));
+        }
+        let first = self.heard == self.console.start && length > self.heard;
+        self.heard = length;
+        Ok(first)
     }
 }
 
