@@ -17,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::dial::Stream;
 use super::settings::{RegistryConfig, host_of};
-use super::verify::TrustAnyone;
+use super::verify::{TrustAnyone, TrustListed};
 
 /// Opens connections for hyper.
 #[derive(Clone)]
@@ -97,14 +97,17 @@ fn build(settings: &RegistryConfig, domain: &str) -> io::Result<ClientConfig> {
     } else {
         let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        let mut listed = Vec::new();
         let custom = own.map(|own| own.authorities.as_slice()).unwrap_or_default();
         for pem in [settings.authorities.as_slice(), custom] {
             for certificate in CertificateDer::pem_slice_iter(pem) {
                 let certificate = certificate.map_err(|error| invalid(&error))?;
-                roots.add(certificate).map_err(|error| invalid(&error))?;
+                roots.add(certificate.clone()).map_err(|error| invalid(&error))?;
+                listed.push(certificate);
             }
         }
-        builder.with_root_certificates(roots)
+        let verifier = TrustListed::new(roots, listed, provider).map_err(|error| invalid(&error))?;
+        builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
     };
     let mut config = match own.and_then(|own| own.client.as_ref()) {
         None => builder.with_no_client_auth(),

@@ -8,3 +8,4 @@ mod hostile;
 mod pull;
 mod remove;
 mod server;
+mod tls;

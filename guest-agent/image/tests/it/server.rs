@@ -4,8 +4,9 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use image::Digest;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
 
 use crate::fixture::{Built, MANIFEST};
 
@@ -65,6 +66,14 @@ impl Server {
     pub(crate) async fn start(
         handler: impl Fn(&Request, SocketAddr) -> Reply + Send + Sync + 'static,
     ) -> Server {
+        Server::start_with(None, handler).await
+    }
+
+    /// Speaks TLS if it was given how.
+    pub(crate) async fn start_with(
+        tls: Option<TlsAcceptor>,
+        handler: impl Fn(&Request, SocketAddr) -> Reply + Send + Sync + 'static,
+    ) -> Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let requests = Arc::new(Mutex::new(Vec::new()));
@@ -72,13 +81,16 @@ impl Server {
         let task = tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                let (log, handler) = (Arc::clone(&log), Arc::clone(&handler));
+                let (log, handler, tls) = (Arc::clone(&log), Arc::clone(&handler), tls.clone());
                 tokio::spawn(async move {
-                    let _ = serve(stream, |request| {
+                    let handle = |request: &Request| {
                         log.lock().unwrap().push(request.clone());
                         handler(request, address)
-                    })
-                    .await;
+                    };
+                    match tls {
+                        None => serve(stream, handle).await,
+                        Some(tls) => serve(tls.accept(stream).await?, handle).await,
+                    }
                 });
             }
         });
@@ -124,7 +136,10 @@ pub(crate) fn good(image: &Built, request: &Request) -> Reply {
     Reply::new(404, br#"{"errors":[{"code":"BLOB_UNKNOWN","message":"blob unknown to registry"}]}"#)
 }
 
-async fn serve(stream: TcpStream, handle: impl Fn(&Request) -> Reply) -> std::io::Result<()> {
+async fn serve(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    handle: impl Fn(&Request) -> Reply,
+) -> std::io::Result<()> {
     let mut stream = BufReader::new(stream);
     loop {
         let mut line = Vec::new();
