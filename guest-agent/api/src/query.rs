@@ -57,11 +57,11 @@ impl Query {
         })
     }
 
-    /// A point in time, as seconds with a fraction or in RFC 3339; `0` is none.
+    /// A point in time, in any way that [`Time::parse_query`] reads; `0` is none.
     pub(crate) fn time(&self, name: &str) -> Result<Option<Time>, ApiError> {
         match self.text(name).filter(|text| *text != "0") {
             None => Ok(None),
-            Some(text) => Time::parse(text).map(Some).ok_or_else(|| {
+            Some(text) => Time::parse_query(text).map(Some).ok_or_else(|| {
                 ApiError::invalid(format!(
                     "invalid value for \"{name}\": failed to parse \"{text}\" as a time"
                 ))

@@ -230,7 +230,7 @@ impl Engine {
             let record = container.now();
             let stands = matches!(record.state, State::Created | State::Exited | State::Dead);
             let old = filters.any("until", |text| {
-                crate::time::Time::parse(text).is_some_and(|time| record.created < time)
+                crate::time::Time::parse_query(text).is_some_and(|time| record.created < time)
             });
             if !stands || !filters.labels(&record.config.labels) || !old {
                 continue;

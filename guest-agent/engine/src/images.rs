@@ -390,7 +390,7 @@ impl Images {
                 && before.is_none_or(|time| image.created_seconds() < time)
                 && since.is_none_or(|time| image.created_seconds() > time)
                 && filters.any("until", |text| {
-                    Time::parse(text).is_some_and(|time| image.created_seconds() < time.unix())
+                    Time::parse_query(text).is_some_and(|time| image.created_seconds() < time.unix())
                 })
                 && filters.any("reference", |pattern| {
                     image.repo_tags.iter().any(|tag| reference_fits(pattern, tag))
@@ -406,7 +406,13 @@ impl Images {
                     containers: if options.shared_size { size(used(&id) as u64) } else { -1 },
                     id,
                     parent_id: image.parent.map(|parent| parent.to_string()).unwrap_or_default(),
-                    repo_tags: image.repo_tags.clone(),
+                    // Of an image's names only those are listed that were asked for.
+                    repo_tags: image
+                        .repo_tags
+                        .iter()
+                        .filter(|tag| filters.any("reference", |pattern| reference_fits(pattern, tag)))
+                        .cloned()
+                        .collect(),
                     repo_digests: image.repo_digests.clone(),
                     created: image.created_seconds(),
                     size: size(image.size),
@@ -553,7 +559,7 @@ impl Images {
                     image.config.config.as_ref().and_then(|config| config.labels.clone()).unwrap_or_default();
                 filters.labels(&labels)
                     && filters.any("until", |text| {
-                        Time::parse(text).is_some_and(|time| image.created_seconds() < time.unix())
+                        Time::parse_query(text).is_some_and(|time| image.created_seconds() < time.unix())
                     })
             };
             images.store().prune(dangling, &admit, &|id| users(id))

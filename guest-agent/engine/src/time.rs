@@ -55,6 +55,40 @@ impl Time {
         let stamp: Timestamp = text.parse().ok()?;
         i64::try_from(stamp.as_nanosecond()).ok().map(Time)
     }
+
+    /// Reads what a `since` or `until` takes: besides [`Time::parse`] a day or a local time (ours is UTC), and
+    /// a duration before now.
+    pub fn parse_query(text: &str) -> Option<Self> {
+        let text = text.trim();
+        if let Some(time) = Time::parse(text) {
+            return Some(time);
+        }
+        if let Some(nanos) = go_duration(text) {
+            return Some(Time(Time::now().0.saturating_sub(nanos)));
+        }
+        let local: jiff::civil::DateTime = text.parse().ok()?;
+        let stamp = local.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp();
+        i64::try_from(stamp.as_nanosecond()).ok().map(Time)
+    }
+}
+
+/// A duration as Go writes it: `24h`, `1h30m`, `1.5s`.
+fn go_duration(text: &str) -> Option<i64> {
+    const UNITS: [(&str, f64); 7] =
+        [("ns", 1.0), ("us", 1e3), ("µs", 1e3), ("ms", 1e6), ("s", 1e9), ("m", 6e10), ("h", 3.6e12)];
+    let mut rest = text;
+    let mut nanos = 0.0;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let (number, tail) = rest.split_at(digits);
+        let end = tail.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(tail.len());
+        let (unit, tail) = tail.split_at(end);
+        let (_, factor) = UNITS.iter().find(|(name, _)| *name == unit)?;
+        nanos += number.parse::<f64>().ok()? * factor;
+        rest = tail;
+    }
+    #[expect(clippy::cast_possible_truncation, reason = "the cast saturates, and such a span is for ever")]
+    (!text.is_empty()).then_some(nanos as i64)
 }
 
 /// `1700000000` or `1700000000.5`.
@@ -126,6 +160,21 @@ mod tests {
         assert_eq!(Time::parse("10"), Some(Time(10_000_000_000)));
         assert_eq!(Time::parse("1970-01-01T00:00:02.25Z"), Some(Time(2_250_000_000)));
         assert_eq!(Time::parse("tomorrow"), None);
+    }
+
+    #[test]
+    fn a_query_may_say_how_long_ago_or_which_day() {
+        assert_eq!(go_duration("1h30m"), Some(5_400_000_000_000));
+        assert_eq!(go_duration("1.5s"), Some(1_500_000_000));
+        assert_eq!(go_duration("250ms"), Some(250_000_000));
+        for text in ["", "h", "1", "1d", "1h-", "ten"] {
+            assert_eq!(go_duration(text), None, "{text}");
+        }
+        let hour_ago = Time::parse_query("1h").unwrap();
+        assert!((3599..=3601).contains(&hour_ago.elapsed().as_secs()));
+        assert_eq!(Time::parse_query("1970-01-02"), Some(Time(86_400_000_000_000)));
+        assert_eq!(Time::parse_query("1970-01-01T00:00:02"), Some(Time(2_000_000_000)));
+        assert_eq!(Time::parse_query("tomorrow"), None);
     }
 
     #[test]

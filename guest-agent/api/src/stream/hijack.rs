@@ -33,6 +33,7 @@ impl Takeover {
         F: FnOnce(Raw) -> Running + Send + 'static,
         Running: Future<Output = ()> + Send + 'static,
     {
+        tracing::debug!(?upgrade, content_type, "taking the connection over");
         let head = upgrade.head(content_type);
         let session: Session = Box::new(move |mut raw: Raw| {
             Box::pin(async move {
