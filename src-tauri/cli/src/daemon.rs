@@ -28,7 +28,10 @@ pub(crate) async fn spawn(settings: &Settings) -> anyhow::Result<()> {
     std::fs::create_dir_all(settings.paths.logs()).map_err(|error| {
         Failure::system(format!("cannot make `{}`", settings.paths.logs().display()), error)
     })?;
-    let log = std::fs::File::options().create(true).append(true).open(&log_path)
+    let log = std::fs::File::options()
+        .create(true)
+        .append(true)
+        .open(&log_path)
         .map_err(|error| Failure::system(format!("cannot write `{}`", log_path.display()), error))?;
     let mut child = tokio::process::Command::new(std::env::current_exe()?)
         .arg("daemon")

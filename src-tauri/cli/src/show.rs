@@ -1,13 +1,14 @@
 //! What the VM is and says, for people and for programs.
 
 use std::io::Write as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use host::model::{Stage, VmState, VmStatus};
 use host::settings::Settings;
-use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
+use tokio::io::AsyncReadExt as _;
 
 /// Between two looks at a console that is followed.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -131,19 +132,21 @@ pub(crate) async fn logs(settings: &Settings, follow: bool, tail: Option<usize>)
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes).await?;
     print_bytes(last_lines(&bytes, tail))?;
-    while follow {
+    if !follow {
+        return Ok(ExitCode::SUCCESS);
+    }
+    loop {
         tokio::time::sleep(LOOK_EVERY).await;
         bytes.clear();
         if file.read_to_end(&mut bytes).await? > 0 {
             print_bytes(&bytes)?;
-        } else if tokio::fs::metadata(&path).await.is_ok_and(|meta| meta.len() == 0)
-            && file.stream_position().await? > 0
+        } else if let (Ok(open), Ok(now)) = (file.metadata().await, tokio::fs::metadata(&path).await)
+            && open.ino() != now.ino()
         {
             // A new start has set the old console aside.
             file = tokio::fs::File::open(&path).await?;
         }
     }
-    Ok(ExitCode::SUCCESS)
 }
 
 fn last_lines(bytes: &[u8], count: Option<usize>) -> &[u8] {

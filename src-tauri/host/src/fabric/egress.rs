@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use protocol::{DialFailure, EgressReply, EgressRequest, FramedStream, Transport};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 
 use super::{HOST_ADDRESS, HOST_NAMES, relay_tcp};
 use crate::hypervisor::Stream;
@@ -102,18 +102,14 @@ async fn connect_any(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
             }
             None => {}
         }
-        let next_at = Instant::now() + HEAD_START;
-        loop {
-            tokio::select! {
-                Some(result) = tries.next() => match result {
-                    Ok(stream) => return Ok(stream),
-                    Err(error) => {
-                        first_error.get_or_insert(error);
-                        break;
-                    }
-                },
-                () = sleep(next_at.saturating_duration_since(Instant::now())), if waiting.len() > 0 => break,
-            }
+        tokio::select! {
+            Some(result) = tries.next() => match result {
+                Ok(stream) => return Ok(stream),
+                Err(error) => {
+                    first_error.get_or_insert(error);
+                }
+            },
+            () = sleep(HEAD_START), if waiting.len() > 0 => {}
         }
     }
 }

@@ -47,7 +47,16 @@ struct Output {
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Seal {
     manifest: String,
-    files: Vec<(String, u64, i64, i64, u64)>,
+    files: Vec<FileFacts>,
+}
+
+/// What is cheap to know of a file, and changes with whoever changes it.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct FileFacts {
+    name: String,
+    size: u64,
+    modified: (i64, i64),
+    inode: u64,
 }
 
 impl Image {
@@ -91,8 +100,7 @@ fn bad(message: String) -> Failure {
     Failure::new(FailureKind::BadImage, message)
 }
 
-/// Size, times and inode of each file: cheap to read, and changed by whoever changes the file.
-fn facts(dir: &Path, manifest: &Manifest) -> Result<Vec<(String, u64, i64, i64, u64)>, Failure> {
+fn facts(dir: &Path, manifest: &Manifest) -> Result<Vec<FileFacts>, Failure> {
     let facts = |output: &Output| {
         if Path::new(&output.name).components().count() != 1 {
             return Err(bad(format!(
@@ -112,7 +120,8 @@ fn facts(dir: &Path, manifest: &Manifest) -> Result<Vec<(String, u64, i64, i64, 
                 output.size
             )));
         }
-        Ok((output.name.clone(), meta.len(), meta.mtime(), meta.mtime_nsec(), meta.ino()))
+        let modified = (meta.mtime(), meta.mtime_nsec());
+        Ok(FileFacts { name: output.name.clone(), size: meta.len(), modified, inode: meta.ino() })
     };
     manifest.outputs.iter().map(facts).collect()
 }
