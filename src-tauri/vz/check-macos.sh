@@ -63,10 +63,8 @@ fetch_library() {
     echo "$package_sha256  ${file[0]}" | sha256sum --check --quiet || fail "rust-src is not the pinned package"
     mkdir -p "$work/package"
     dpkg-deb --fsys-tarfile "${file[0]}" | tar -x -C "$work/package"
-    local found
-    found=$(find "$work/package" -type d -path '*/library/std' -prune | head -1)
-    [ -n "$found" ] || fail "the package holds no standard library"
-    library=$(dirname "$found")
+    library=$work/package/usr/src/rustc-$release/library
+    [ -d "$library/std" ] || fail "the package holds no standard library"
 }
 
 # The toolchain with the standard library's source in it. Copied, so that the installed one stays as it is.
@@ -88,12 +86,10 @@ prepare_sysroot() {
     else
         mkdir -p "$work/unpacked"
         tar -xzf "$library" -C "$work/unpacked"
-        local found
-        found=$(find "$work/unpacked" -type d -name std -path '*library/std' -prune | head -1)
-        [ -n "$found" ] || fail "\`$library\` holds no \`library/std\`"
-        mv "$(dirname "$found")" "$destination/library"
+        [ -d "$work/unpacked/library/std" ] || fail "\`$library\` holds no \`library/std\`"
+        mv "$work/unpacked/library" "$destination/library"
     fi
-    # Debian leaves the lock file out; cargo wants one to be there.
+    # Cargo builds the standard library with the versions that its lock file names.
     [ -e "$destination/library/Cargo.lock" ] || fail "the standard library's source has no Cargo.lock"
     touch "$sysroot/.complete"
 }
