@@ -326,6 +326,8 @@ async fn beginning(engine: &Engine, record: &mut Record) -> Beginning {
     let policy = &record.host_config.restart_policy;
     if record.state == State::Exited && ran && restart::at_boot(policy, record.ended(), record.restart_count)
     {
+        // Clients may ask before it runs again.
+        record.state = State::Restarting;
         return Beginning::Due;
     }
     Beginning::Still
