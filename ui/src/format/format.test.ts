@@ -4,6 +4,7 @@ import { splitArguments } from "./arguments";
 import { bytes } from "./bytes";
 import { containerName, shortId, splitHost, splitReference } from "./ids";
 import { portLabels } from "./ports";
+import { sentence } from "./sentence";
 import { relative, span, uptime } from "./time";
 
 describe("bytes", () => {
@@ -44,6 +45,14 @@ describe("names", () => {
   test("a user name is no registry", () => {
     expect(splitHost("grafana/grafana:12")).toEqual({ host: "", rest: "grafana/grafana:12" });
     expect(splitHost("registry.example.com/shop/api")).toEqual({ host: "registry.example.com/", rest: "shop/api" });
+  });
+});
+
+describe("sentence", () => {
+  test("begins large, unless it begins with a name", () => {
+    expect(sentence("the VM ended")).toBe("The VM ended");
+    expect(sentence("`qemu` is missing")).toBe("`qemu` is missing");
+    expect(sentence("docker.sock is busy")).toBe("docker.sock is busy");
   });
 });
 
