@@ -129,8 +129,7 @@ $errors"
 
 prepare_zig
 say "linking vz's example"
-PATH="$zig/bin:$PATH" RUSTFLAGS="-L $root/src-tauri/vz/stubs -F $root/src-tauri/vz/stubs" \
-    on_mac_target zigbuild --quiet -p vz --example boot
+PATH="$zig/bin:$PATH" on_mac_target zigbuild --quiet -p vz --example boot
 binary=$work/build/$triple/debug/examples/boot
 magic=$(od -An -tx4 -N8 "$binary" | tr -s ' ')
 [ "$magic" = " feedfacf 0100000c" ] || fail "\`$binary\` is no Mach-O executable for arm64 (it begins with$magic)"
