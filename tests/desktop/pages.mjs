@@ -41,15 +41,20 @@ async function window(scenario, body, { size = WIDE, theme = "light", locale = "
 
 const row = (page, name) => page.getByRole("row").filter({ hasText: name }).first();
 const heading = (page, name) => page.getByRole("heading", { name, exact: true });
+/** Lets a held backend go on, again and again until it has come to where it waits. */
+const release = (page) => page.evaluate(() => {
+  setInterval(() => document.dispatchEvent(new Event("fake-release")), 50);
+});
 const engine = (page) => page.locator("[data-engine-state]");
 
 test("a stopped engine is a state of the page, and one button starts it with its stages", () =>
-  window("stopped", async (page) => {
+  window("stopped&hold", async (page) => {
     await heading(page, "The engine is stopped").waitFor();
     equal(await page.getByRole("dialog").count(), 0, "dialogs");
     await page.getByRole("main").getByRole("button", { name: "Start engine" }).click();
     await heading(page, "Starting the engine").waitFor();
     await page.getByText("Boot the kernel").waitFor();
+    await release(page);
     await row(page, "shop-api").waitFor();
     equal(await engine(page).textContent(), "Engine · Running", "the sidebar");
   }));
@@ -136,14 +141,15 @@ test("search, filters and sorting narrow the list and can be undone", () =>
     ok((await page.getByRole("row").nth(1).textContent()).includes("scratchpad"), "the newest isn't first");
   }));
 
-test("the keyboard alone selects, stops, starts and removes a container", () =>
-  window("full", async (page) => {
+test("the keyboard alone selects, stops and removes a container", () =>
+  window("full&hold", async (page) => {
     await row(page, "shop-api").waitFor();
     await page.getByRole("grid").focus();
     await page.keyboard.press("ArrowDown");
     await page.getByRole("region", { name: "Details of dns" }).waitFor();
     await page.keyboard.press("Control+.");
     await row(page, "dns").getByText("Stopping").waitFor();
+    await release(page);
     await row(page, "dns").getByText("Exited (0)").waitFor();
     await page.keyboard.press("Delete");
     const dialog = page.getByRole("dialog", { name: "Remove dns?" });
@@ -214,7 +220,7 @@ test("a container is run from a form that refuses what can't be", () =>
   }));
 
 test("a pull shows its layers and ends in the list", () =>
-  window("full", async (page) => {
+  window("full&hold", async (page) => {
     await page.keyboard.press("Control+2");
     await page.locator("header").getByRole("button", { name: "Pull" }).click();
     await page.keyboard.type("mysql:9");
@@ -222,6 +228,7 @@ test("a pull shows its layers and ends in the list", () =>
     const bar = page.getByRole("progressbar", { name: "Pull of mysql:9" });
     await bar.waitFor();
     await page.getByRole("list", { name: "Layers" }).getByRole("listitem").nth(3).waitFor();
+    await release(page);
     await bar.waitFor({ state: "detached" });
     await row(page, "mysql").waitFor();
   }));

@@ -19,7 +19,11 @@ const pause = (ms: number, signal?: AbortSignal) =>
     signal?.addEventListener("abort", () => { clearTimeout(timer); resolve(); }, { once: true });
   });
 
-export function fakeBackend(scenario: Scenario): Backend {
+export function fakeBackend(scenario: Scenario, hold = false): Backend {
+  const released = () =>
+    hold
+      ? new Promise<void>((resolve) => document.addEventListener("fake-release", () => resolve(), { once: true }))
+      : Promise.resolve();
   const listeners = new Map<string, Set<(payload: never) => void>>();
   const emit = <N extends keyof Events>(name: N, payload: Events[N]) => {
     listeners.get(name)?.forEach((receive) => (receive as (payload: Events[N]) => void)(payload));
@@ -38,6 +42,7 @@ export function fakeBackend(scenario: Scenario): Backend {
   const find = (id: string): ContainerSummary | undefined => containers.find((item) => item.Id === id);
   const change = async (id: string, action: string, state: string, text: string) => {
     await pause(250);
+    await released();
     if (scenario === "refusing") return refuse(`driver failed programming external connectivity: port 8080 is already in use`);
     containers = containers.map((item) => (item.Id === id ? { ...item, State: state, Status: text } : item));
     event("container", action, id);
@@ -59,6 +64,7 @@ export function fakeBackend(scenario: Scenario): Backend {
     for (const report of data.STATUS.stages) {
       setVm({ state: "starting", stage: report.stage, attempt: 1 }, [...done]);
       await pause(Math.min(report.tookMs, 220));
+      if (report.stage === "engine") await released();
       if (run !== begun) return;
       done.push(report);
     }
@@ -166,6 +172,7 @@ export function fakeBackend(scenario: Scenario): Backend {
         else say("Pull complete", layer.id);
       }
       await pause(60, signal);
+      if (step === 20) await released();
     }
     if (signal.aborted) return;
     const tagged = /:[^/]*$/.test(reference) ? reference : `${reference}:latest`;
