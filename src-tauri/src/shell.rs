@@ -101,5 +101,9 @@ impl Shell {
 
 /// The one place where the app says which hypervisor it has.
 fn hypervisor(settings: &Settings) -> Result<Arc<dyn Hypervisor>, Failure> {
+    #[cfg(target_os = "macos")]
+    if settings.hypervisor() == host::model::HypervisorKind::Apple {
+        return Ok(Arc::new(vz::Apple::new()));
+    }
     host::hypervisor::from_settings(settings)
 }
