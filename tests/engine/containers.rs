@@ -102,22 +102,22 @@ fn wait_returns_the_exit_code() {
     require!(crate::available());
     let engine = engine_with_busybox();
     let _ = engine
-        .docker(["run", "--detach", "--name", "w", "busybox", "sh", "-c", "sleep 0.2; exit 9"])
+        .docker(["run", "--detach", "--name", "box", "busybox", "sh", "-c", "sleep 0.2; exit 9"])
         .success();
-    assert_eq!(engine.docker(["wait", "w"]).success().line(), "9");
+    assert_eq!(engine.docker(["wait", "box"]).success().line(), "9");
 }
 
 #[test]
 fn pause_freezes_and_unpause_goes_on() {
     require!(crate::available());
     let engine = engine_with_busybox();
-    let _ = engine.docker(["run", "--detach", "--name", "p", "busybox", "sleep", "1000"]).success();
-    let _ = engine.docker(["pause", "p"]).success();
-    assert_eq!(engine.inspect("p")["State"]["Status"], "paused");
-    let refused = engine.docker(["exec", "p", "true"]).stderr();
+    let _ = engine.docker(["run", "--detach", "--name", "box", "busybox", "sleep", "1000"]).success();
+    let _ = engine.docker(["pause", "box"]).success();
+    assert_eq!(engine.inspect("box")["State"]["Status"], "paused");
+    let refused = engine.docker(["exec", "box", "true"]).stderr();
     assert!(refused.contains("is paused"), "{refused}");
-    let _ = engine.docker(["unpause", "p"]).success();
-    let _ = engine.docker(["exec", "p", "true"]).success();
+    let _ = engine.docker(["unpause", "box"]).success();
+    let _ = engine.docker(["exec", "box", "true"]).success();
 }
 
 #[test]
@@ -129,7 +129,7 @@ fn restart_policies_restart_and_stop_counts_as_the_users_word() {
             "run",
             "--detach",
             "--name",
-            "r",
+            "retry",
             "--restart",
             "on-failure:2",
             "busybox",
@@ -138,26 +138,26 @@ fn restart_policies_restart_and_stop_counts_as_the_users_word() {
             "echo x; exit 1",
         ])
         .success();
-    eventually("two restarts", || (engine.inspect("r")["State"]["Status"] == "exited").then_some(()));
-    assert_eq!(engine.inspect("r")["RestartCount"], 2);
-    assert_eq!(engine.docker(["logs", "r"]).success().stdout(), "x\nx\nx\n");
+    eventually("two restarts", || (engine.inspect("retry")["State"]["Status"] == "exited").then_some(()));
+    assert_eq!(engine.inspect("retry")["RestartCount"], 2);
+    assert_eq!(engine.docker(["logs", "retry"]).success().stdout(), "x\nx\nx\n");
     let _ = engine
-        .docker(["run", "--detach", "--name", "s", "--restart", "always", "busybox", "sleep", "1000"])
+        .docker(["run", "--detach", "--name", "stay", "--restart", "always", "busybox", "sleep", "1000"])
         .success();
-    let _ = engine.docker(["stop", "--time", "0", "s"]).success();
-    assert_eq!(engine.inspect("s")["State"]["Running"], false);
+    let _ = engine.docker(["stop", "--time", "0", "stay"]).success();
+    assert_eq!(engine.inspect("stay")["State"]["Running"], false);
 }
 
 #[test]
 fn a_detached_client_can_attach_again() {
     require!(crate::available());
     let engine = engine_with_busybox();
-    let _ = engine.docker(["run", "--detach", "--interactive", "--name", "a", "busybox", "cat"]).success();
-    let mut attach = engine.docker_command(["attach", "a"]);
+    let _ = engine.docker(["run", "--detach", "--interactive", "--name", "box", "busybox", "cat"]).success();
+    let mut attach = engine.docker_command(["attach", "box"]);
     let echoed = Output::with_input(&mut attach, b"echo me\n").success();
     assert_eq!(echoed.stdout(), "echo me\n");
     eventually("cat ends with its input", || {
-        (engine.inspect("a")["State"]["Running"] == false).then_some(())
+        (engine.inspect("box")["State"]["Running"] == false).then_some(())
     });
 }
 
@@ -188,9 +188,9 @@ fn the_process_is_confined_by_default() {
     assert_eq!(field("CapInh").as_deref(), Some("0000000000000000"));
     let _ = engine.docker(["run", "--rm", "busybox", "mount", "-t", "tmpfs", "none", "/tmp"]).exits(1);
     assert_eq!(engine.docker(["run", "--rm", "busybox", "cat", "/proc/kcore"]).stdout(), "", "masked");
-    let sysrq =
-        engine.docker(["run", "--rm", "busybox", "sh", "-c", "echo h > /proc/sysrq-trigger"]).stderr();
-    assert!(sysrq.contains("Read-only file system"), "{sysrq}");
+    let sysctl =
+        engine.docker(["run", "--rm", "busybox", "sh", "-c", "echo x > /proc/sys/kernel/hostname"]).stderr();
+    assert!(sysctl.contains("Read-only file system"), "{sysctl}");
     let all =
         engine.docker(["run", "--rm", "--cap-drop", "ALL", "busybox", "grep", "CapEff", "/proc/self/status"]);
     assert!(all.success().stdout().contains("0000000000000000"));

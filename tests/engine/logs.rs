@@ -40,13 +40,13 @@ fn a_follower_reads_what_comes_and_ends_with_the_container() {
     let engine = engine_with_busybox();
     let script = "echo first; read line; echo $line";
     let _ = engine
-        .docker(["run", "--detach", "--interactive", "--name", "f", "busybox", "sh", "-c", script])
+        .docker(["run", "--detach", "--interactive", "--name", "box", "busybox", "sh", "-c", script])
         .success();
     let mut follower =
-        engine.docker_command(["logs", "--follow", "f"]).stdout(Stdio::piped()).spawn().unwrap();
+        engine.docker_command(["logs", "--follow", "box"]).stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(follower.stdout.take().unwrap()).lines();
     assert_eq!(lines.next().unwrap().unwrap(), "first");
-    let _ = harness::Output::with_input(&mut engine.docker_command(["attach", "f"]), b"second\n").success();
+    let _ = harness::Output::with_input(&mut engine.docker_command(["attach", "box"]), b"second\n").success();
     assert_eq!(lines.next().unwrap().unwrap(), "second");
     assert!(lines.next().is_none());
     assert!(follower.wait().unwrap().success());

@@ -9,16 +9,16 @@ fn containers_outlive_the_engine() {
     require!(crate::available());
     let engine = engine_with_busybox();
     let script = "i=0; while [ $i -lt 2000 ]; do echo $i; i=$((i+1)); done; sleep 1000";
-    let _ = engine.docker(["run", "--detach", "--name", "c", "busybox", "sh", "-c", script]).success();
-    let pid = engine.inspect("c")["State"]["Pid"].clone();
+    let _ = engine.docker(["run", "--detach", "--name", "box", "busybox", "sh", "-c", script]).success();
+    let pid = engine.inspect("box")["State"]["Pid"].clone();
     engine.kill_engine();
-    assert_eq!(engine.inspect("c")["State"]["Pid"], pid);
-    assert_eq!(engine.docker(["exec", "c", "echo", "still"]).success().stdout(), "still\n");
+    assert_eq!(engine.inspect("box")["State"]["Pid"], pid);
+    assert_eq!(engine.docker(["exec", "box", "echo", "still"]).success().stdout(), "still\n");
     let expected: String = (0..2000).map(|number| format!("{number}\n")).collect();
     eventually("every line is in the log", || {
-        (engine.docker(["logs", "c"]).stdout() == expected).then_some(())
+        (engine.docker(["logs", "box"]).stdout() == expected).then_some(())
     });
-    let _ = engine.docker(["rm", "--force", "c"]).success();
+    let _ = engine.docker(["rm", "--force", "box"]).success();
 }
 
 #[test]
@@ -26,10 +26,10 @@ fn an_exit_while_the_engine_was_down_is_not_lost() {
     require!(crate::available());
     let engine = engine_with_busybox();
     let _ = engine
-        .docker(["run", "--detach", "--name", "c", "busybox", "sh", "-c", "sleep 0.3; exit 6"])
+        .docker(["run", "--detach", "--name", "box", "busybox", "sh", "-c", "sleep 0.3; exit 6"])
         .success();
     engine.kill_engine();
-    assert_eq!(engine.docker(["wait", "c"]).success().line(), "6");
+    assert_eq!(engine.docker(["wait", "box"]).success().line(), "6");
 }
 
 #[test]

@@ -17,7 +17,7 @@ fn the_docker_command_reads_version_and_info() {
     require!(crate::available());
     let engine = Engine::start();
     let version = engine.docker(["version", "--format", "{{json .Server}}"]).success().json();
-    assert_eq!(version["APIVersion"], "1.51");
+    assert_eq!(version["ApiVersion"], "1.51");
     assert_eq!(version["MinAPIVersion"], "1.24");
     assert_eq!(version["Os"], "linux");
     let info = engine.docker(["info", "--format", "{{json .}}"]).success().json();

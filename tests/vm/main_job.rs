@@ -83,14 +83,14 @@ fn limits_hold_in_the_vm() {
 fn the_engine_is_killed_and_the_container_goes_on() {
     require!(crate::available());
     let vm = crate::vm_with_busybox();
-    let _ = vm.docker(["run", "--detach", "--name", "c", "busybox", "sleep", "1000"]).success();
-    let pid = vm.inspect("c")["State"]["Pid"].clone();
+    let _ = vm.docker(["run", "--detach", "--name", "box", "busybox", "sleep", "1000"]).success();
+    let pid = vm.inspect("box")["State"]["Pid"].clone();
     let find = "for p in /proc/[0-9]*; do if tr '\\0' ' ' < $p/cmdline | grep -q '^[^ ]* engine '; then kill -9 ${p#/proc/}; fi; done";
     // The client loses its connection with the engine that it has killed.
     let _ = vm.docker(["run", "--rm", "--privileged", "--pid", "host", "busybox", "sh", "-c", find]);
     eventually("the engine answers again", || (vm.docker(["version"]).code() == Some(0)).then_some(()));
-    assert_eq!(vm.inspect("c")["State"]["Pid"], pid);
-    assert_eq!(vm.docker(["exec", "c", "echo", "still"]).success().stdout(), "still\n");
+    assert_eq!(vm.inspect("box")["State"]["Pid"], pid);
+    assert_eq!(vm.docker(["exec", "box", "echo", "still"]).success().stdout(), "still\n");
 }
 
 #[test]

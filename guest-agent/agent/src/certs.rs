@@ -57,7 +57,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let host = folder.path().join("registry.example:5000");
         fs::create_dir(&host).unwrap();
-        for (name, text) in [("ca.crt", "CA"), ("client.cert", "CHAIN"), ("client.key", "KEY"), ("lone.cert", "X")] {
+        for (name, text) in
+            [("ca.crt", "CA"), ("client.cert", "CHAIN"), ("client.key", "KEY"), ("lone.cert", "X")]
+        {
             fs::write(host.join(name), text).unwrap();
         }
         let found = read(folder.path());

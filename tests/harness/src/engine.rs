@@ -220,10 +220,9 @@ impl Engine {
         let tree = descendants(process.id());
         // The supervisor first, so that it doesn't start another engine.
         kill(process.id(), Signal::KILL);
-        for pid in tree {
-            kill(pid, Signal::KILL);
-        }
+        tree.iter().for_each(|pid| kill(*pid, Signal::KILL));
         let _ = process.wait();
+        eventually("everything has ended", || tree.iter().all(|pid| has_ended(*pid)).then_some(()));
     }
 }
 
@@ -241,6 +240,12 @@ fn kill(pid: u32, signal: Signal) {
         // A process that has ended already is what was wanted.
         let _ = kill_process(pid, signal);
     }
+}
+
+/// Whether a process is gone, or a zombie that holds nothing any more (proc(5), the state after the name).
+fn has_ended(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit(')').next().is_none_or(|rest| rest.is_empty() || rest.trim_start().starts_with('Z'))
 }
 
 /// All processes below this one, children before grandchildren.

@@ -92,11 +92,8 @@ fn supervise(record: &Record, options: Vec<OsString>) {
         arguments.push("--refused".into());
     }
     loop {
-        let engine = EngineCommand {
-            program: "/init".into(),
-            args: arguments.clone(),
-            stop_timeout: STOP_TIMEOUT,
-        };
+        let engine =
+            EngineCommand { program: "/init".into(), args: arguments.clone(), stop_timeout: STOP_TIMEOUT };
         match supervisor::run(engine, ()) {
             Ok(ExitReason::Stopped(_) | ExitReason::Finished) => return,
             Ok(ExitReason::EngineFailed(ending))
