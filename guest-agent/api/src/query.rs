@@ -57,9 +57,9 @@ impl Query {
         })
     }
 
-    /// A point in time, in any way that [`Time::parse_query`] reads; `0` is none.
+    /// A point in time, in any way that [`Time::parse_query`] reads.
     pub(crate) fn time(&self, name: &str) -> Result<Option<Time>, ApiError> {
-        match self.text(name).filter(|text| *text != "0") {
+        match self.text(name) {
             None => Ok(None),
             Some(text) => Time::parse_query(text).map(Some).ok_or_else(|| {
                 ApiError::invalid(format!(
@@ -144,7 +144,8 @@ mod tests {
     #[test]
     fn times_are_read_or_refused_by_name() {
         assert_eq!(query("since=1.5").time("since").unwrap(), Some(Time::from_unix_nanos(1_500_000_000)));
-        assert_eq!(query("since=0").time("since").unwrap(), None);
+        assert_eq!(query("since=0").time("since").unwrap(), Some(Time::from_unix_nanos(0)));
+        assert_eq!(query("since=").time("since").unwrap(), None);
         assert!(query("until=soon").time("until").unwrap_err().to_string().contains("\"until\""));
     }
 

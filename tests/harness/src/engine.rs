@@ -8,7 +8,7 @@ use std::{
     process::{Child, Command, Stdio},
     sync::{Arc, mpsc},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -17,6 +17,9 @@ use crate::{Output, Sandbox, eventually, settings};
 
 /// How long an engine may take until its API answers. It takes milliseconds; CI machines stall.
 const START: Duration = Duration::from_secs(30);
+
+/// How long it may take to stop: containers have 10 s to heed their signal.
+const STOP: Duration = Duration::from_secs(40);
 
 /// A running engine; stopped when dropped.
 pub struct Engine {
@@ -208,10 +211,22 @@ impl Engine {
     }
 
     /// Stops everything by SIGTERM and waits for the end.
+    ///
+    /// # Panics
+    /// When the end doesn't come; then everything is killed first.
     pub fn stop(&mut self) {
-        let Some(mut process) = self.process.take() else { return };
+        let Some(process) = self.process.as_mut() else { return };
         kill(process.id(), Signal::TERM);
-        let _ = process.wait();
+        let began = Instant::now();
+        while process.try_wait().is_ok_and(|status| status.is_none()) {
+            if began.elapsed() > STOP {
+                self.cut_power();
+                assert!(thread::panicking(), "the engine didn't stop on SIGTERM:\n{}", self.log());
+                return;
+            }
+            thread::park_timeout(Duration::from_millis(5));
+        }
+        self.process = None;
     }
 
     /// Ends everything at once, as a power loss would: supervisor, engine and containers.
