@@ -40,7 +40,7 @@ vm-image: ## Kernel and initramfs (ARCH=amd64|arm64) under vm-image/out.
 
 guest-agent: ## The engine as a static binary.
 	@RUSTFLAGS="-C target-feature=+crt-static -C relocation-model=static" \
-	  cargo build --quiet --release --target $(GUEST_TARGET) -p guest-agent -p hello-image
+	  cargo build --quiet --release --target $(GUEST_TARGET) -p guest-agent -p hello-image --bin guest-agent --bin hello
 
 sampan: ## The `sampan` command.
 	@cargo build --quiet --release -p sampan

@@ -20,6 +20,8 @@ case $arch in
   *) fail "unknown architecture '$arch': amd64 or arm64" ;;
 esac
 
+built=${CARGO_TARGET_DIR:-$root/target}/$target/release
+
 # take_artefact FILE: the whole image as the Linux CI job made it, if its digest is the expected one.
 take_artefact() {
   [ -n "${SAMPAN_VM_IMAGE_SHA256:-}" ] || fail "SAMPAN_VM_IMAGE needs SAMPAN_VM_IMAGE_SHA256, the digest to expect"
@@ -72,8 +74,15 @@ build_agent() {
         ;;
     esac
   fi
-  (cd "$root" && RUSTFLAGS=$flags cargo build --quiet --release --target "$target" "${extra[@]}" -p guest-agent)
-  agent=${CARGO_TARGET_DIR:-$root/target}/$target/release/guest-agent
+  (cd "$root" && RUSTFLAGS=$flags cargo build --quiet --release --target "$target" "${extra[@]}" \
+    -p guest-agent -p hello-image --bin guest-agent --bin hello)
+  agent=$built/guest-agent
+}
+
+# pack_hello: the first container's image, so that it needs no network.
+pack_hello() {
+  [ -f "$built/hello" ] || return 0
+  cargo run --quiet --release -p hello-image --bin pack-hello -- "$built/hello" "$arch" "$out/hello.tar"
 }
 
 # make_seed: sets `seed` to an empty ext4 file system, the same bytes each time: fixed time, UUID and hash seed.
@@ -104,3 +113,4 @@ mkdir -p "$out"
 cd "$root"
 cargo run --quiet --release -p vm-image -- --arch "$arch" --package "$package" --agent "$agent" \
   --modules "$here/modules" --seed "$seed" --out "$out"
+pack_hello

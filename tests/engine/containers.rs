@@ -149,10 +149,12 @@ fn restart_policies_restart_and_stop_counts_as_the_users_word() {
 }
 
 #[test]
-fn a_detached_client_can_attach_again() {
+fn a_client_attaches_to_what_runs_already() {
     require!(crate::available());
     let engine = engine_with_busybox();
-    let _ = engine.docker(["run", "--detach", "--interactive", "--name", "box", "busybox", "cat"]).success();
+    // Unlike `run --detach`, `create` lets the first client's end of input be the container's.
+    let _ = engine.docker(["create", "--interactive", "--name", "box", "busybox", "cat"]).success();
+    let _ = engine.docker(["start", "box"]).success();
     let mut attach = engine.docker_command(["attach", "box"]);
     let echoed = Output::with_input(&mut attach, b"echo me\n").success();
     assert_eq!(echoed.stdout(), "echo me\n");

@@ -59,7 +59,7 @@ fn events_tell_the_life_of_a_container_in_dockers_order() {
         .docker([
             "events",
             "--since",
-            "0",
+            "1",
             "--until",
             "0s",
             "--filter",

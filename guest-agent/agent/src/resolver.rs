@@ -31,13 +31,8 @@ impl image::Dial for DirectDial {
                         stream.set_nodelay(true)?;
                         return Ok(Box::new(stream) as Box<dyn image::Stream>);
                     }
-                    Ok(Err(error)) => {
-                        last = io::Error::new(error.kind(), format!("dial tcp {address}:{port}: {error}"));
-                    }
-                    Err(_) => {
-                        let message = format!("dial tcp {address}:{port}: i/o timeout");
-                        last = io::Error::new(io::ErrorKind::TimedOut, message);
-                    }
+                    Ok(Err(error)) => last = error,
+                    Err(_) => last = io::Error::new(io::ErrorKind::TimedOut, "no answer to a connect"),
                 }
             }
             Err(last)

@@ -218,7 +218,7 @@ pub enum RegistryError {
         message: String,
     },
     /// No connection.
-    #[error("Get \"{url}\": dial tcp: {message}")]
+    #[error("Get \"{url}\": {message}")]
     Unreachable {
         /// Where.
         url: String,

@@ -1,5 +1,4 @@
 //! Every environment variable that the tests read.
-#![expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
 
 use std::{
     env,

@@ -184,7 +184,8 @@ impl Session {
             innermost = error.to_string();
             match error.downcast_ref::<ConnectError>() {
                 Some(ConnectError::Dial(error)) => {
-                    return RegistryError::Unreachable { url, message: error.to_string() };
+                    let message = unreachable_words(&url, error);
+                    return RegistryError::Unreachable { url, message };
                 }
                 Some(ConnectError::Tls(error)) => {
                     return RegistryError::Tls { url, message: error.to_string() };
@@ -446,6 +447,20 @@ fn resolve(base: &str, location: &str) -> Option<String> {
     let path = base.split(['?', '#']).next()?;
     let end = path.rfind('/').filter(|end| *end > scheme.len() + 2).unwrap_or(path.len());
     Some(format!("{}/{location}", &path[..end]))
+}
+
+/// Why a connection was not made, in the words of Go's net package, which clients show and match.
+fn unreachable_words(url: &str, error: &std::io::Error) -> String {
+    use std::io::ErrorKind;
+    let authority = url.split("://").nth(1).and_then(|rest| rest.split('/').next()).unwrap_or(url);
+    let reason = match error.kind() {
+        ErrorKind::ConnectionRefused => "connect: connection refused".to_owned(),
+        ErrorKind::HostUnreachable => "connect: no route to host".to_owned(),
+        ErrorKind::NetworkUnreachable => "connect: network is unreachable".to_owned(),
+        ErrorKind::TimedOut => "i/o timeout".to_owned(),
+        _ => error.to_string(),
+    };
+    format!("dial tcp {authority}: {reason}")
 }
 
 #[cfg(test)]
