@@ -18,6 +18,15 @@ fn both_streams_come_back_in_order_and_apart() {
     let _ = engine.docker(["wait", &id]).success();
     let logs = engine.docker(["logs", &id]).success();
     assert_eq!((logs.stdout().as_str(), logs.stderr().as_str()), ("one\nthree\nend", "two\n"));
+}
+
+#[test]
+fn the_tail_and_timestamps_are_what_was_asked() {
+    require!(crate::available());
+    let engine = engine_with_busybox();
+    let id =
+        engine.docker(["run", "--detach", "busybox", "sh", "-c", "echo one; printf end"]).success().line();
+    let _ = engine.docker(["wait", &id]).success();
     assert_eq!(engine.docker(["logs", "--tail", "1", &id]).success().stdout(), "end");
     let stamped = engine.docker(["logs", "--timestamps", "--tail", "1", &id]).success().stdout();
     assert!(stamped.ends_with("Z end"), "{stamped}");

@@ -55,20 +55,11 @@ fn events_tell_the_life_of_a_container_in_dockers_order() {
         .docker(["run", "--name", "life", "--network", "none", "busybox", "sh", "-c", "exit 3"])
         .exits(3);
     let _ = engine.docker(["rm", "life"]).success();
-    let events = engine
-        .docker([
-            "events",
-            "--since",
-            "1",
-            "--until",
-            "0s",
-            "--filter",
-            "type=container",
-            "--format",
-            "{{.Action}}",
-        ])
-        .success()
-        .stdout();
+    // The client sends whole seconds, so the next one is the first that has all of them behind it.
+    let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    let window = ["events", "--since", "1", "--until", &(now + 1).to_string()].map(str::to_owned);
+    let shape = ["--filter", "type=container", "--format", "{{.Action}}"].map(str::to_owned);
+    let events = engine.docker(window.into_iter().chain(shape)).success().stdout();
     let actions: Vec<&str> = events.lines().collect();
     assert_eq!(actions, ["create", "attach", "start", "die", "destroy"], "{events}");
 }
