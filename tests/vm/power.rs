@@ -10,6 +10,8 @@ fn images_and_stopped_containers_are_there_after_a_power_loss() {
     let _ = vm
         .docker(["run", "--detach", "--name", "ran", "--restart", "always", "busybox", "sleep", "1000"])
         .success();
+    // What has been answered is on the disk some tens of milliseconds later: this takes a second.
+    let _ = vm.docker(["run", "--rm", "busybox", "sleep", "1"]).success();
     vm.cut_power();
     vm.boot();
     assert_eq!(vm.docker(["start", "--attach", "kept"]).success().stdout(), "kept\n");
