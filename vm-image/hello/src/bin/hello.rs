@@ -13,8 +13,8 @@ fn main() {
     println!("  kernel     Linux {} ({})", kernel.trim(), std::env::consts::ARCH);
     println!("  processes  {} in this namespace", processes());
     println!();
-    println!("The docker command loaded this image, the engine unpacked it, made the container's");
-    println!("namespaces and root file system, and ran this program as its process 1.");
+    println!("The engine unpacked this image, made the container's namespaces and root file system,");
+    println!("and ran this program as its process 1.");
 }
 
 /// How many processes this one can see: 1, when the namespace is its own.
