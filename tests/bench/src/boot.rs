@@ -70,7 +70,7 @@ async fn do_nothing(home: &Path) -> anyhow::Result<Duration> {
         command_line: assets::command_line("ttyS0"),
         data_disk,
         console: console.clone(),
-        run_dir: home.to_owned(),
+        run_dir: home.join("run"),
     };
     let began = Instant::now();
     let vm = Qemu::new(&chosen).start(spec).await?;
