@@ -13,7 +13,7 @@ fn a_bind_shows_the_hosts_folder_and_can_be_read_only() {
     let folder = engine.sandbox().path("shared");
     fs::create_dir(&folder).unwrap();
     fs::write(folder.join("in"), "from outside").unwrap();
-    let bind = format!("{}:/work", folder.display());
+    let bind = format!("{}:/srv", folder.display());
     let read = engine.docker([
         "run",
         "--rm",
@@ -22,13 +22,13 @@ fn a_bind_shows_the_hosts_folder_and_can_be_read_only() {
         "busybox",
         "sh",
         "-c",
-        "cat /work/in; echo x > /work/out",
+        "cat /srv/in; echo x > /srv/out",
     ]);
     assert_eq!(read.success().stdout(), "from outside");
     assert_eq!(fs::read_to_string(folder.join("out")).unwrap(), "x\n");
     let read_only = format!("{bind}:ro");
     let refused =
-        engine.docker(["run", "--rm", "--volume", &read_only, "busybox", "touch", "/work/y"]).exits(1);
+        engine.docker(["run", "--rm", "--volume", &read_only, "busybox", "touch", "/srv/y"]).exits(1);
     assert!(refused.stderr().contains("Read-only file system"), "{refused}");
 }
 
