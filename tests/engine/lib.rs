@@ -5,6 +5,7 @@
 
 mod containers;
 mod exec;
+mod health;
 mod hostile;
 mod images;
 mod logs;

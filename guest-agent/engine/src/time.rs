@@ -91,6 +91,32 @@ fn go_duration(text: &str) -> Option<i64> {
     (!text.is_empty()).then_some(nanos as i64)
 }
 
+/// A span as Go prints it: `1m30s`, `1.5s`, `500ms`.
+pub(crate) fn go_span(span: std::time::Duration) -> String {
+    let decimal = |nanos: u128, unit: u128| {
+        let fraction = format!("{:0width$}", nanos % unit, width = unit.ilog10() as usize);
+        let fraction = fraction.trim_end_matches('0');
+        let point = if fraction.is_empty() { "" } else { "." };
+        format!("{}{point}{fraction}", nanos / unit)
+    };
+    let nanos = span.as_nanos();
+    match nanos {
+        0 => "0s".to_owned(),
+        1..1_000 => format!("{nanos}ns"),
+        1_000..1_000_000 => decimal(nanos, 1_000) + "µs",
+        1_000_000..1_000_000_000 => decimal(nanos, 1_000_000) + "ms",
+        _ => {
+            let minutes = span.as_secs() / 60;
+            let seconds = decimal(nanos % 60_000_000_000, 1_000_000_000) + "s";
+            match (minutes / 60, minutes % 60) {
+                (0, 0) => seconds,
+                (0, minutes) => format!("{minutes}m{seconds}"),
+                (hours, minutes) => format!("{hours}h{minutes}m{seconds}"),
+            }
+        }
+    }
+}
+
 /// `1700000000` or `1700000000.5`.
 fn seconds(text: &str) -> Option<Time> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
@@ -146,6 +172,14 @@ impl<'de> Deserialize<'de> for Time {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn spans_are_printed_as_go_prints_them() {
+        let printed = |millis| go_span(std::time::Duration::from_millis(millis));
+        assert_eq!([printed(500), printed(1000), printed(1500)], ["500ms", "1s", "1.5s"]);
+        assert_eq!([printed(90_000), printed(3_600_000)], ["1m30s", "1h0m0s"]);
+        assert_eq!(go_span(std::time::Duration::from_nanos(1_050)), "1.05µs");
+    }
 
     #[test]
     fn never_is_go_s_zero_time_and_comes_back() {

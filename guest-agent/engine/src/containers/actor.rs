@@ -4,19 +4,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use runtime::{Ends, ExitStatus, Process};
-use tokio::sync::{mpsc, oneshot, watch};
+use runtime::{ExitStatus, Process};
+use tokio::sync::{mpsc, oneshot};
 
 use super::container::{Command, Container, Note, Purpose, Reply, Signalled};
+use super::health::{self, Check, Monitor};
 use super::launch::{self, Live};
 use super::record::Record;
 use super::remove;
-use super::request::{RemoveOptions, Started, StdStream, WaitCondition, WaitResult};
+use super::request::{RemoveOptions, Started, WaitCondition, WaitResult};
 use super::restart::{self, Backoff};
 use super::state::{Input, State};
+use super::streams;
+use super::view::HealthResult;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::logs::{Source, pump};
 use crate::signal;
 use crate::time::Time;
 
@@ -36,6 +38,8 @@ struct Actor {
     comes_again: bool,
     /// Its process was killed because the engine goes down.
     going_down: bool,
+    /// Runs its health checks while it runs.
+    monitor: Option<Monitor>,
 }
 
 /// What a container begins its life in this engine as.
@@ -66,6 +70,7 @@ pub(crate) fn spawn(
         run: 0,
         comes_again: false,
         going_down: false,
+        monitor: None,
     };
     tokio::spawn(actor.live(commands, beginning));
 }
@@ -134,6 +139,12 @@ impl Actor {
                 }
             }
             Command::Ended { .. } | Command::RestartDue { .. } => {}
+            Command::Checked { run, result, heard } => {
+                if run == self.run && self.monitor.is_some() {
+                    self.checked(result);
+                }
+                let _ = heard.send(());
+            }
             Command::Note(Note::Event { action, attributes }) => {
                 let mut actor = self.record.actor([]);
                 actor.attributes.extend(attributes.into_iter().map(|(name, value)| (name.to_owned(), value)));
@@ -222,6 +233,7 @@ impl Actor {
         self.record.oom_killed = false;
         self.record.endpoint = endpoint;
         self.record.ports = ports;
+        self.record.health = Check::of(&self.record.config).map(|_| health::begin(self.record.health.take()));
         self.publish();
         self.network_event("connect");
         self.event("start", []);
@@ -247,46 +259,36 @@ impl Actor {
         let container = self.container.clone();
         container.set_process(Some(process.clone()));
         container.lives.send_replace(true);
-        let ended = watch::Sender::new(false);
-        let mut pumps = Vec::new();
-        let pumping = |source, stream| {
-            pump(source, stream, container.hub.clone(), container.log.clone(), ended.subscribe())
-        };
-        match process.take_stdio() {
-            Some(Ends::Pipes { stdin, stdout, stderr }) => {
-                pumps.push(tokio::spawn(pumping(Source::Pipe(stdout), StdStream::Stdout)));
-                pumps.push(tokio::spawn(pumping(Source::Pipe(stderr), StdStream::Stderr)));
-                if let Some(stdin) = stdin {
-                    let closing = process.clone();
-                    let close = move || {
-                        // When the process is gone, so is its input.
-                        let _ = closing.close_stdin();
-                    };
-                    tokio::spawn(container.gate.feed(stdin, close, ended.subscribe()));
-                }
-            }
-            Some(Ends::Terminal(master)) => {
-                match master.try_clone() {
-                    Ok(input) => {
-                        tokio::spawn(container.gate.feed(input, || (), ended.subscribe()));
-                    }
-                    Err(error) => tracing::error!("a terminal has no input: {error}"),
-                }
-                pumps.push(tokio::spawn(pumping(Source::Terminal(master), StdStream::Stdout)));
-            }
-            None => {}
-        }
+        self.watch_health();
+        let ending = streams::join(process, &container.hub, &container.gate, container.log.as_ref());
         tokio::spawn(async move {
-            let status = process.wait().await;
-            ended.send_replace(true);
-            for pump in pumps {
-                let _ = pump.await;
-            }
+            let status = ending.await;
             let _ = container.commands.send(Command::Ended { run, status }).await;
         });
     }
 
+    /// Begins the health checks of a run, or goes on with them.
+    fn watch_health(&mut self) {
+        let running = matches!(self.record.state, State::Running { .. });
+        self.monitor = Check::of(&self.record.config)
+            .filter(|_| running && self.record.health.is_some())
+            .map(|check| Monitor::start(self.engine.clone(), self.container.clone(), self.run, check));
+    }
+
+    fn checked(&mut self, result: HealthResult) {
+        let (Some(check), Some(health)) = (Check::of(&self.record.config), &mut self.record.health) else {
+            return;
+        };
+        let news = check.judge(health, self.record.started_at, result);
+        self.publish();
+        if let Some(status) = news {
+            self.event(&format!("health_status: {status}"), []);
+        }
+    }
+
     async fn ended(&mut self, status: ExitStatus) {
+        self.monitor = None;
+        health::end(&mut self.record.health);
         let id = self.record.id.clone();
         let oom = self.engine.inner().runtime.cgroup(&id).oom_kills().unwrap_or(0) > 0;
         self.record.exit_code =
@@ -436,6 +438,12 @@ impl Actor {
             .map_err(Error::system)?
             .map_err(|error| Error::io(format_args!("cannot {verb} container {}", self.record.id), &error))?;
         self.next(input)?;
+        if frozen {
+            self.monitor = None;
+            health::end(&mut self.record.health);
+        } else {
+            self.watch_health();
+        }
         self.publish();
         self.event(event, []);
         Ok(())

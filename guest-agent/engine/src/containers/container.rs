@@ -11,6 +11,7 @@ use super::exec::Exec;
 use super::input::Gate;
 use super::record::Record;
 use super::request::{RemoveOptions, Started, WaitCondition, WaitResult, Waiting};
+use super::view::HealthResult;
 use crate::error::{Error, Result};
 use crate::logs::{Hub, LogFile};
 
@@ -49,6 +50,12 @@ pub(crate) enum Command {
     /// The pause before a restart is over.
     RestartDue {
         run: u64,
+    },
+    /// A health check has been run.
+    Checked {
+        run: u64,
+        result: HealthResult,
+        heard: oneshot::Sender<()>,
     },
     /// An event of the engine about it.
     Note(Note),

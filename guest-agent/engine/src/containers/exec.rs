@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use runtime::{Ends, ExecPlan, ExitStatus, Process, Stdio, UserSpec};
-use tokio::sync::watch;
+use futures_util::StreamExt;
+use runtime::{ExecPlan, ExitStatus, Process, Stdio, UserSpec};
 
 use super::container::Container;
 use super::input::{Gate, detach_keys};
@@ -13,10 +13,11 @@ use super::names;
 use super::record::Record;
 use super::request::{Attachment, BoxStream, ExecConfig, ExecStart, OutputChunk, StdStream};
 use super::state::State;
+use super::streams;
 use super::view::{ExecInspect, ExecProcess};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::logs::{Hub, Source, pump};
+use crate::logs::Hub;
 use crate::signal;
 
 /// How long the result of an exec can be asked for; dockerd keeps it as long.
@@ -179,29 +180,93 @@ pub(crate) async fn create(engine: &Engine, name: &str, config: ExecConfig) -> R
     Ok(id)
 }
 
+/// Ends an exec that nobody waits for any more.
+struct Kill(Arc<Exec>);
+
+impl Drop for Kill {
+    fn drop(&mut self) {
+        if let Some(process) = self.0.process() {
+            // One that has ended meanwhile needs no signal.
+            let _ = process.signal(signal::KILL);
+        }
+    }
+}
+
+/// Runs a command for the engine itself, as the container's own user: its exit code, while `show` gets what it
+/// prints. The command is killed when the future is dropped.
+pub(crate) async fn probe(
+    engine: &Engine,
+    container: &Container,
+    command: Vec<String>,
+    mut show: impl FnMut(&[u8]),
+) -> Result<i32> {
+    let config = ExecConfig {
+        cmd: Some(super::spec::Words(command)),
+        attach_stdout: true,
+        attach_stderr: true,
+        ..ExecConfig::default()
+    };
+    let id = create(engine, &container.id, config).await?;
+    let exec = engine.inner().execs.get(&id)?;
+    let record = container.now();
+    let kill = Kill(exec.clone());
+    let (mut output, _ticket) = exec.hub.join(true, true);
+    claim(&exec)?;
+    begin(engine, &exec, &record, &ExecStart::default(), false).await.map_err(|failed| failed.error)?;
+    while let Some(chunk) = output.next().await {
+        show(&chunk.bytes);
+    }
+    drop(kill);
+    exec.inspect().exit_code.ok_or_else(|| Error::system("the check has no exit code"))
+}
+
+/// Makes sure that an exec is started once.
+fn claim(exec: &Exec) -> Result<()> {
+    let mut stage = exec.stage();
+    match &*stage {
+        Stage::Created => {
+            *stage = Stage::Starting;
+            Ok(())
+        }
+        Stage::Ended { .. } => Err(Error::conflict(format_args!("Exec command {} has already run", exec.id))),
+        _ => Err(Error::conflict(format_args!("Exec command {} is already running", exec.id))),
+    }
+}
+
+/// Starts the process of a claimed exec.
+async fn begin(
+    engine: &Engine,
+    exec: &Arc<Exec>,
+    record: &Arc<Record>,
+    options: &ExecStart,
+    stdin: bool,
+) -> Result<(), launch::Failed> {
+    exec.container.note(format!("exec_start: {}", exec.words()), vec![("execID", exec.id.clone())]).await;
+    match spawn(engine, exec, record, options, stdin).await {
+        Ok(process) => {
+            attach_streams(engine, exec, process);
+            Ok(())
+        }
+        Err(failed) => {
+            *exec.stage() =
+                Stage::Ended { exit_code: failed.exit_code, pid: 0, at: std::time::Instant::now() };
+            exec.hub.end();
+            Err(failed)
+        }
+    }
+}
+
 /// `POST /exec/{id}/start`
 pub(crate) async fn start(engine: &Engine, id: &str, options: ExecStart) -> Result<Option<Attachment>> {
     let exec = engine.inner().execs.get(id)?;
     let record = exec.container.now();
     running(&record, &record.name)?;
-    {
-        let mut stage = exec.stage();
-        match &*stage {
-            Stage::Created => *stage = Stage::Starting,
-            Stage::Ended { .. } => {
-                return Err(Error::conflict(format_args!("Exec command {id} has already run")));
-            }
-            _ => return Err(Error::conflict(format_args!("Exec command {id} is already running"))),
-        }
-    }
+    claim(&exec)?;
     let config = &exec.config;
     let (output, ticket) = exec.hub.join(config.attach_stdout, config.attach_stderr);
     let stdin = config.attach_stdin && !options.detach;
-    exec.container.note(format!("exec_start: {}", exec.words()), vec![("execID", exec.id.clone())]).await;
-    let launched = spawn(engine, &exec, &record, &options, stdin).await;
-    match launched {
-        Ok(process) => {
-            attach_streams(engine, &exec, process);
+    match begin(engine, &exec, &record, &options, stdin).await {
+        Ok(()) => {
             if options.detach {
                 return Ok(None);
             }
@@ -215,9 +280,7 @@ pub(crate) async fn start(engine: &Engine, id: &str, options: ExecStart) -> Resu
             });
             Ok(Some(Attachment { tty: config.tty, output, input }))
         }
-        Err(launch::Failed { error, exit_code }) => {
-            *exec.stage() = Stage::Ended { exit_code, pid: 0, at: std::time::Instant::now() };
-            exec.hub.end();
+        Err(launch::Failed { error, .. }) => {
             if options.detach {
                 return Err(error);
             }
@@ -294,38 +357,12 @@ fn plan(engine: &Engine, exec: &Exec, record: &Record) -> Result<ExecPlan> {
 
 fn attach_streams(engine: &Engine, exec: &Arc<Exec>, process: Process) {
     *exec.stage() = Stage::Running(process.clone());
-    let ended = watch::Sender::new(false);
-    let mut pumps = Vec::new();
-    let pumping = |source, stream| pump(source, stream, exec.hub.clone(), None, ended.subscribe());
-    match process.take_stdio() {
-        Some(Ends::Pipes { stdin, stdout, stderr }) => {
-            pumps.push(tokio::spawn(pumping(Source::Pipe(stdout), StdStream::Stdout)));
-            pumps.push(tokio::spawn(pumping(Source::Pipe(stderr), StdStream::Stderr)));
-            if let Some(stdin) = stdin {
-                let closing = process.clone();
-                let close = move || {
-                    // When the process is gone, so is its input.
-                    let _ = closing.close_stdin();
-                };
-                tokio::spawn(exec.gate.feed(stdin, close, ended.subscribe()));
-            }
-        }
-        Some(Ends::Terminal(master)) => {
-            if let Ok(input) = master.try_clone() {
-                tokio::spawn(exec.gate.feed(input, || (), ended.subscribe()));
-            }
-            pumps.push(tokio::spawn(pumping(Source::Terminal(master), StdStream::Stdout)));
-        }
-        None => {}
-    }
+    let pid = process.pid();
+    let ending = streams::join(process, &exec.hub, &exec.gate, None);
     let (engine, exec) = (engine.clone(), exec.clone());
     tokio::spawn(async move {
-        let status = process.wait().await;
-        ended.send_replace(true);
-        for pump in pumps {
-            let _ = pump.await;
-        }
-        finish(&engine, &exec, process.pid(), status).await;
+        let status = ending.await;
+        finish(&engine, &exec, pid, status).await;
     });
 }
 

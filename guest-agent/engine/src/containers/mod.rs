@@ -16,6 +16,7 @@ pub(crate) mod actor;
 pub(crate) mod container;
 pub(crate) mod create;
 pub(crate) mod exec;
+pub(crate) mod health;
 pub(crate) mod input;
 pub(crate) mod launch;
 pub(crate) mod list;
@@ -23,5 +24,6 @@ pub(crate) mod observe;
 pub(crate) mod record;
 pub(crate) mod registry;
 pub(crate) mod remove;
+pub(crate) mod streams;
 
 pub use input::{Input, Written};
