@@ -6,6 +6,7 @@ use std::error::Error as _;
 use std::io;
 use std::path::PathBuf;
 
+use crate::layer::PackError;
 use crate::{Digest, ImageId, InvalidDigest, InvalidPlatform, InvalidReference, Platform};
 
 /// What kind of answer an error deserves; the status code is decided from it, once, at the edge.
@@ -135,6 +136,9 @@ pub enum ImageError {
     /// A layer could not be unpacked.
     #[error("failed to register layer")]
     Unpack(#[from] UnpackError),
+    /// A tree could not be made a layer.
+    #[error("cannot make a layer")]
+    Pack(#[from] PackError),
     /// An image archive is not one.
     #[error("invalid image archive: {what}")]
     Archive {
@@ -345,6 +349,7 @@ impl ImageError {
             | Self::InvalidDigest(_)
             | Self::InvalidPlatform(_)
             | Self::InvalidRequest { .. }
+            | Self::Pack(PackError::Reserved { .. } | PackError::TooDeep)
             | Self::Archive { .. } => ErrorKind::InvalidParameter,
             Self::Conflict { .. } => ErrorKind::Conflict,
             Self::Registry(RegistryError::Unauthorized { .. }) => ErrorKind::Unauthorized,
@@ -356,9 +361,11 @@ impl ImageError {
             Self::Corrupt { .. } | Self::DigestMismatch { .. } | Self::Unpack(_) | Self::Damaged { .. } => {
                 ErrorKind::Corrupt
             }
-            Self::File { .. } | Self::ReadArchive(_) | Self::Database { .. } | Self::Task { .. } => {
-                ErrorKind::System
-            }
+            Self::File { .. }
+            | Self::Pack(_)
+            | Self::ReadArchive(_)
+            | Self::Database { .. }
+            | Self::Task { .. } => ErrorKind::System,
         }
     }
 

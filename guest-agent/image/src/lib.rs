@@ -28,4 +28,6 @@ pub use progress::{LayerStage, LoadEvent, Progress, PullEvent, Pulled};
 pub use pull::PullRequest;
 pub use reference::{InvalidReference, Reference};
 pub use registry::{ClientCertificate, Credentials, Dial, HostCertificates, RegistryConfig, Stream, TcpDial};
-pub use store::{HistoryStep, Image, InUse, LayerInfo, Lease, Pruned, Removed, Store, StoreConfig};
+pub use store::{
+    HeldLayer, HistoryStep, Image, InUse, LayerInfo, Lease, Pruned, Removed, Store, StoreConfig,
+};

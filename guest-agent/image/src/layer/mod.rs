@@ -2,6 +2,7 @@
 
 mod compression;
 mod ingest;
+mod pack;
 mod rebuild;
 mod record;
 pub(crate) mod tar;
@@ -13,6 +14,7 @@ mod tests;
 
 pub(crate) use compression::{is_compressed, open as decompress};
 pub(crate) use ingest::{Arrival, Ingested, Input, Promise, Workspace, ingest};
+pub use pack::{Pack, PackError};
 pub(crate) use rebuild::rebuild;
 
 /// The files of a layer, in its directory.

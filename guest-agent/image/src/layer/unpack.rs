@@ -20,12 +20,12 @@ use super::{DIFF, HEADERS, REPLACED, UnpackLimits};
 use crate::UnpackError;
 
 /// What marks a file that hides one of a lower layer.
-const WHITEOUT: &[u8] = b".wh.";
+pub(super) const WHITEOUT: &[u8] = b".wh.";
 /// What marks a directory that hides all that lower layers have in it.
-const OPAQUE_MARKER: &[u8] = b".wh..wh..opq";
+pub(super) const OPAQUE_MARKER: &[u8] = b".wh..wh..opq";
 /// Other marks of aufs, which mean nothing to anyone else.
 const AUFS: &[u8] = b".wh..wh.";
-const OPAQUE_ATTRIBUTE: &str = "trusted.overlay.opaque";
+pub(super) const OPAQUE_ATTRIBUTE: &str = "trusted.overlay.opaque";
 /// Files from this size on are looked at for zeros, which need no space.
 const SPARSE_FROM: u64 = 1 << 20;
 /// The unit in which zeros are left out: a multiple of every block size.
@@ -431,7 +431,7 @@ fn set_opaque(directory: &impl AsFd, path: &[u8]) -> Result<(), UnpackError> {
         .map_err(|errno| failed("make opaque", path, errno))
 }
 
-fn is_whiteout(status: &rustix::fs::Stat) -> bool {
+pub(super) fn is_whiteout(status: &rustix::fs::Stat) -> bool {
     FileType::from_raw_mode(status.st_mode) == FileType::CharacterDevice && status.st_rdev == 0
 }
 

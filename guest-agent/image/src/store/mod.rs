@@ -15,6 +15,7 @@
 //! Everything here is synchronous; callers in async code enter by `spawn_blocking`.
 
 mod blobs;
+mod commit;
 mod images;
 mod index;
 mod layers;
@@ -29,6 +30,7 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 
+pub use commit::HeldLayer;
 pub use images::{HistoryStep, Lease};
 pub use remove::{InUse, Pruned, Removed};
 
