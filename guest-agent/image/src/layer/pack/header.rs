@@ -8,6 +8,9 @@ const MAX_NAME: usize = 100;
 const MAX_SMALL: u64 = 0o777_7777;
 const MAX_LARGE: u64 = 0o777_7777_7777;
 
+/// Names and values.
+pub(super) type Attributes = Vec<(Vec<u8>, Vec<u8>)>;
+
 /// What an entry says of its file.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Head<'a> {
@@ -22,7 +25,7 @@ pub(super) struct Head<'a> {
     pub(super) seconds: i64,
     pub(super) nanoseconds: u32,
     pub(super) device: (u32, u32),
-    pub(super) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(super) xattrs: Attributes,
     /// The file's size, where the content is only what lies between its holes.
     pub(super) sparse: Option<u64>,
 }

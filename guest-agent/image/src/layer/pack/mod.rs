@@ -268,7 +268,7 @@ impl Packer<'_> {
         file: &OwnedFd,
         path: &[u8],
         opaque: &mut bool,
-    ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, PackError> {
+    ) -> Result<header::Attributes, PackError> {
         let mut list = vec![0; 1024];
         let length = match rustix::fs::flistxattr(file, list.as_mut_slice()) {
             Err(Errno::RANGE) => {
