@@ -121,6 +121,12 @@ impl Engine {
         self.root.join("docker.sock")
     }
 
+    /// The folder that is the docker command's `DOCKER_CONFIG`.
+    #[must_use]
+    pub fn client_settings(&self) -> PathBuf {
+        self.root.join("client")
+    }
+
     fn address(&self) -> OsString {
         let mut address = OsString::from("unix://");
         address.push(self.socket());
@@ -142,7 +148,7 @@ impl Engine {
     pub fn docker_command<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Command {
         let mut command =
             self.sandbox.command(settings::program("docker").unwrap_or_else(|lack| panic!("{lack}")));
-        command.env("DOCKER_CONFIG", self.root.join("client")).env_remove("DOCKER_CONTEXT");
+        command.env("DOCKER_CONFIG", self.client_settings()).env_remove("DOCKER_CONTEXT");
         command.arg("--host").arg(self.address()).args(arguments);
         command
     }

@@ -74,7 +74,17 @@ fn busybox_layer() -> std::io::Result<Vec<u8>> {
 /// When mmdebstrap fails.
 #[must_use]
 pub fn debian_image() -> Image {
-    let file = debian_layer();
+    debian_with("debian", &[])
+}
+
+/// A Debian root file system with more packages, under a name of its own, made and kept like
+/// [`debian_image`].
+///
+/// # Panics
+/// When mmdebstrap fails.
+#[must_use]
+pub fn debian_with(name: &str, packages: &[&str]) -> Image {
+    let file = debian_layer(name, packages);
     let layer = fs::read(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
     Image::new()
         .config("Cmd", json!(["/bin/bash"]))
@@ -82,17 +92,19 @@ pub fn debian_image() -> Image {
         .raw_layer(layer)
 }
 
-fn debian_layer() -> PathBuf {
+fn debian_layer(name: &str, packages: &[&str]) -> PathBuf {
     let folder = settings::target().join("fixtures");
     fs::create_dir_all(&folder).expect("a folder for fixtures");
-    let file = folder.join("debian.tar");
+    let file = folder.join(format!("{name}.tar"));
     // Two test programs may want it at once: the second waits here for the first.
-    let lock = fs::File::create(folder.join("debian.lock")).expect("a lock file");
+    let lock = fs::File::create(folder.join(format!("{name}.lock"))).expect("a lock file");
     lock.lock().expect("the lock is granted");
     if !file.exists() {
-        let partial = folder.join("debian.partial.tar");
+        let partial = folder.join(format!("{name}.partial.tar"));
         let made = Command::new("mmdebstrap")
-            .args(["--quiet", "--variant=essential", "--format=tar", "bookworm"])
+            .args(["--quiet", "--variant=essential", "--format=tar"])
+            .arg(format!("--include={}", packages.join(",")))
+            .arg("bookworm")
             .arg(&partial)
             .args(debian_sources())
             .stdin(Stdio::null())
