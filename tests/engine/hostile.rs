@@ -89,7 +89,7 @@ fn an_archive_that_climbs_out_is_refused_and_writes_nothing_outside() {
 }
 
 /// The sum over the header with its own field as spaces (tar(5)).
-fn repair_checksum(header: &mut [u8]) {
+pub(crate) fn repair_checksum(header: &mut [u8]) {
     header[148..156].fill(b' ');
     let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
     header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());

@@ -3,6 +3,7 @@
 //! One test binary; a module per noun. Each test has an engine in a sandbox of its own.
 #![cfg(test)]
 
+mod archive;
 mod containers;
 mod exec;
 mod health;

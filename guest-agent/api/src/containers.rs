@@ -12,6 +12,7 @@ use hyper::body::Body as _;
 use serde::Serialize;
 use serde_json::json;
 
+use crate::archive;
 use crate::body::{self, Answer};
 use crate::call::Call;
 use crate::error::ApiError;
@@ -43,11 +44,11 @@ pub(crate) async fn route(call: Call, method: &str, path: &[&str]) -> Result {
         ("POST", [name, "wait"]) => wait(call, name).await,
         ("DELETE", [name]) => remove(call, name).await,
         ("GET", [_, "attach", "ws"]) => Err(ApiError::not_implemented("attaching by a web socket")),
-        ("GET", [_, "changes"]) => Err(ApiError::not_implemented("listing a container's changes")),
-        ("GET", [_, "export"]) => Err(ApiError::not_implemented("exporting a container")),
-        ("GET" | "HEAD" | "PUT", [_, "archive"]) => {
-            Err(ApiError::not_implemented("copying files from or to a container"))
-        }
+        ("GET", [name, "changes"]) => archive::changes(call, name).await,
+        ("GET", [name, "export"]) => archive::export(call, name).await,
+        ("HEAD", [name, "archive"]) => archive::stat(call, name).await,
+        ("GET", [name, "archive"]) => archive::get(call, name).await,
+        ("PUT", [name, "archive"]) => archive::put(call, name).await,
         ("POST", [_, "update"]) => Err(ApiError::not_implemented("updating a container")),
         _ => Err(ApiError::page_not_found()),
     }

@@ -18,6 +18,7 @@ mod query;
 mod registry_auth;
 mod stream;
 
+mod archive;
 mod containers;
 mod exec;
 mod images;

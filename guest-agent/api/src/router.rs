@@ -13,7 +13,7 @@ use crate::error::ApiError;
 use crate::query::{self, Query};
 use crate::stream::hijack::Takeover;
 use crate::version;
-use crate::{containers, exec, images, networks, system, unserved, volumes};
+use crate::{archive, containers, exec, images, networks, system, unserved, volumes};
 
 /// Answers one request, whatever it is.
 pub(crate) async fn answer(served: Served, request: Request<Incoming>, takeover: Takeover) -> Answer {
@@ -70,6 +70,7 @@ async fn dispatch(
         ["_ping" | "version" | "info" | "events" | "system", ..] => {
             system::route(call, method, &segments).await
         }
+        ["commit"] if method == "POST" => archive::commit(call).await,
         _ => unserved::route(method, &segments),
     }
 }

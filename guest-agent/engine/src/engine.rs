@@ -4,10 +4,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::StreamExt;
 use tokio::sync::watch;
 
 use crate::config::EngineConfig;
+use crate::containers::archive::{self, ExtractOptions, PathStat};
+use crate::containers::changes::{self, Change};
+use crate::containers::commit::{self, CommitRequest};
 use crate::containers::container::{Command, Container, Purpose, Signalled};
 use crate::containers::record::Record;
 use crate::containers::request::{
@@ -352,6 +356,45 @@ impl Engine {
         one_shot: bool,
     ) -> Result<BoxStream<serde_json::Value>> {
         observe::stats(self, name, stream, one_shot)
+    }
+
+    /// `HEAD /containers/{name}/archive`
+    pub async fn archive_stat(&self, name: &str, path: &str) -> Result<PathStat> {
+        archive::stat(self, name, path).await
+    }
+
+    /// `GET /containers/{name}/archive`: what is there, and a tar of it.
+    pub async fn archive_get(
+        &self,
+        name: &str,
+        path: &str,
+    ) -> Result<(PathStat, BoxStream<std::io::Result<Bytes>>)> {
+        archive::read(self, name, path).await
+    }
+
+    /// `PUT /containers/{name}/archive`
+    pub async fn archive_put(
+        &self,
+        name: &str,
+        options: ExtractOptions,
+        archive: BoxStream<std::io::Result<Bytes>>,
+    ) -> Result<()> {
+        archive::write(self, name, options, archive).await
+    }
+
+    /// `GET /containers/{name}/export`: a tar of its root file system.
+    pub async fn export(&self, name: &str) -> Result<BoxStream<std::io::Result<Bytes>>> {
+        archive::export(self, name).await
+    }
+
+    /// `GET /containers/{name}/changes`
+    pub async fn changes(&self, name: &str) -> Result<Vec<Change>> {
+        changes::changes(self, name).await
+    }
+
+    /// `POST /commit`: the image's id.
+    pub async fn commit(&self, request: CommitRequest) -> Result<String> {
+        commit::commit(self, request).await
     }
 
     /// `POST /containers/{name}/exec`: the exec's id.

@@ -73,7 +73,7 @@ impl Time {
 }
 
 /// A duration as Go writes it: `24h`, `1h30m`, `1.5s`.
-fn go_duration(text: &str) -> Option<i64> {
+pub(crate) fn go_duration(text: &str) -> Option<i64> {
     const UNITS: [(&str, f64); 7] =
         [("ns", 1.0), ("us", 1e3), ("µs", 1e3), ("ms", 1e6), ("s", 1e9), ("m", 6e10), ("h", 3.6e12)];
     let mut rest = text;

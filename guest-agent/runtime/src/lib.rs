@@ -26,6 +26,7 @@ mod process;
 mod runtime;
 pub mod seccomp;
 mod start;
+mod view;
 
 pub use cgroup::{Cgroup, CpuStats, DeviceIo, MemoryStats, PidStats, Stats as CgroupStats};
 pub use error::{During, Failure, LaunchError};
@@ -39,3 +40,4 @@ pub use plan::{
 pub use process::{Ends, NamespaceKind, Process};
 pub use runtime::{Leftover, Runtime, RuntimeConfig};
 pub use supervisor::ExitStatus;
+pub use view::View;

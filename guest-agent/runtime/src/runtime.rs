@@ -364,6 +364,11 @@ impl Runtime {
         crate::init::overlay::mount(rootfs)
     }
 
+    /// An image's layers, the top one first, as a detached read-only mount.
+    pub fn mount_layers(&self, layers: &[PathBuf]) -> io::Result<OwnedFd> {
+        crate::init::overlay::mount_layers(layers)
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

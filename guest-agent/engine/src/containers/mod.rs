@@ -1,5 +1,8 @@
 //! Containers: what they are asked to be, what they are, and the task that owns each.
 
+pub mod archive;
+pub mod changes;
+pub mod commit;
 pub mod request;
 pub mod spec;
 pub mod view;

@@ -135,7 +135,7 @@ fn volume(name: &str, destination: &str) -> MountEntry {
 }
 
 /// An absolute path without `.`, `..` and doubled slashes.
-fn clean(path: &str) -> String {
+pub(crate) fn clean(path: &str) -> String {
     let mut clean = PathBuf::from("/");
     for component in Path::new(path).components() {
         match component {

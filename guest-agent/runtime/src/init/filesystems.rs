@@ -32,7 +32,7 @@ pub(super) fn make(
 }
 
 /// A copy of the mount of what `of` stands for, beginning there.
-pub(super) fn copy(of: BorrowedFd<'_>, recursive: bool) -> io::Result<OwnedFd> {
+pub(crate) fn copy(of: BorrowedFd<'_>, recursive: bool) -> io::Result<OwnedFd> {
     let mut flags =
         OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
     flags.set(OpenTreeFlags::AT_RECURSIVE, recursive);

@@ -15,7 +15,7 @@ use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 /// What `path` leads to, with links followed as a process in `root` would follow them.
-pub(super) fn open(root: BorrowedFd<'_>, path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
+pub(crate) fn open(root: BorrowedFd<'_>, path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
     resolve(root, path, flags, ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS)
 }
 
@@ -42,7 +42,7 @@ fn resolve(root: BorrowedFd<'_>, path: &Path, flags: OFlags, resolve: ResolveFla
 }
 
 /// The directory at `path`, which is made, with those above it, when it is missing.
-pub(super) fn make_directory(root: BorrowedFd<'_>, path: &Path) -> io::Result<OwnedFd> {
+pub(crate) fn make_directory(root: BorrowedFd<'_>, path: &Path) -> io::Result<OwnedFd> {
     match open(root, path, OFlags::PATH | OFlags::DIRECTORY) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => make(root, path, Wanted::Directory),
         result => result,

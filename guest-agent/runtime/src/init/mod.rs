@@ -9,12 +9,12 @@
 //! resolved inside of the root, and whatever a malicious image could profit from is done after the rights are gone.
 
 mod devices;
-mod filesystems;
-mod inside;
+pub(crate) mod filesystems;
+pub(crate) mod inside;
 pub(crate) mod overlay;
 mod program;
 mod reaper;
-mod rootfs;
+pub(crate) mod rootfs;
 mod terminal;
 mod user;
 pub(crate) mod wire;

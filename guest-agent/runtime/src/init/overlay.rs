@@ -32,31 +32,58 @@ pub(crate) fn mount(rootfs: &Rootfs) -> io::Result<OwnedFd> {
     }
 }
 
-fn mount_by_layer(rootfs: &Rootfs) -> io::Result<OwnedFd> {
-    let context = rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    let lowers = rootfs.lowers.iter().map(|lower| Value::of(lower)).collect::<io::Result<Vec<_>>>()?;
-    for lower in &lowers {
-        rustix::mount::fsconfig_set_string(context.as_fd(), "lowerdir+", lower.name())?;
+/// Layers without a directory for changes: nothing can be written.
+pub(crate) fn mount_layers(layers: &[PathBuf]) -> io::Result<OwnedFd> {
+    match layers {
+        [] => Err(io::Error::from_raw_os_error(libc::ENOENT)),
+        [one] => {
+            let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+            Ok(rustix::mount::open_tree(rustix::fs::CWD, one, flags)?)
+        }
+        layers => match stack(layers) {
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => create(stack_by_descriptor(layers)?),
+            result => create(result?),
+        },
     }
-    finish(context, rootfs)
+}
+
+fn mount_by_layer(rootfs: &Rootfs) -> io::Result<OwnedFd> {
+    finish(stack(&rootfs.lowers)?, rootfs)
 }
 
 fn mount_by_descriptor(rootfs: &Rootfs) -> io::Result<OwnedFd> {
-    let lowers = rootfs.lowers.iter().map(|lower| Value::opened(lower)).collect::<io::Result<Vec<_>>>()?;
+    finish(stack_by_descriptor(&rootfs.lowers)?, rootfs)
+}
+
+fn stack(layers: &[PathBuf]) -> io::Result<OwnedFd> {
+    let context = rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    let lowers = layers.iter().map(|lower| Value::of(lower)).collect::<io::Result<Vec<_>>>()?;
+    for lower in &lowers {
+        rustix::mount::fsconfig_set_string(context.as_fd(), "lowerdir+", lower.name())?;
+    }
+    Ok(context)
+}
+
+fn stack_by_descriptor(layers: &[PathBuf]) -> io::Result<OwnedFd> {
+    let lowers = layers.iter().map(|lower| Value::opened(lower)).collect::<io::Result<Vec<_>>>()?;
     let names = lowers.iter().map(|lower| lower.name().to_string_lossy()).collect::<Vec<_>>().join(":");
     if names.len() > LONGEST_VALUE {
         return Err(io::Error::from_raw_os_error(libc::E2BIG));
     }
     let context = rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
     rustix::mount::fsconfig_set_string(context.as_fd(), "lowerdir", names)?;
-    finish(context, rootfs)
+    Ok(context)
 }
 
 fn finish(context: OwnedFd, rootfs: &Rootfs) -> io::Result<OwnedFd> {
-    let context = context.as_fd();
     let (upper, work) = (Value::of(&rootfs.upper)?, Value::of(&rootfs.work)?);
-    rustix::mount::fsconfig_set_string(context, "upperdir", upper.name())?;
-    rustix::mount::fsconfig_set_string(context, "workdir", work.name())?;
+    rustix::mount::fsconfig_set_string(context.as_fd(), "upperdir", upper.name())?;
+    rustix::mount::fsconfig_set_string(context.as_fd(), "workdir", work.name())?;
+    create(context)
+}
+
+fn create(context: OwnedFd) -> io::Result<OwnedFd> {
+    let context = context.as_fd();
     rustix::mount::fsconfig_set_string(context, "source", "overlay")?;
     rustix::mount::fsconfig_create(context)?;
     Ok(rustix::mount::fsmount(context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?)

@@ -11,7 +11,7 @@ use super::filesystems::{self, attach, inert};
 use super::wire::LaunchTask;
 use super::{Step, devices, inside, overlay};
 use crate::error::{Failure, number};
-use crate::plan::{Mount, MountKind, Propagation, TmpfsOptions};
+use crate::plan::{Mount, MountKind, Propagation, Rootfs, TmpfsOptions};
 
 /// A root file system with everything mounted, which is not entered yet.
 pub(super) struct Built {
@@ -33,12 +33,12 @@ pub(super) fn build(task: &LaunchTask) -> Step<Built> {
         nodes.extend(devices::of_host().map_err(Failure::step("listing the machine's devices"))?);
     }
     leave_peers()?;
-    let root = attach_root(task)?;
+    let root = attach_root(&task.rootfs, task.no_device_nodes)?;
     let standard = Standard { task, root: root.as_fd() };
     super::set_sysctls(standard.proc()?.as_fd(), &task.sysctls)?;
     let terminals = standard.dev()?;
     standard.sys()?;
-    mount_all(task, root.as_fd(), sources)?;
+    mount_all(&task.mounts, root.as_fd(), sources)?;
     for node in &nodes {
         devices::make_node(root.as_fd(), node)?;
     }
@@ -49,6 +49,26 @@ pub(super) fn build(task: &LaunchTask) -> Step<Built> {
         mask(root.as_fd(), path, null.as_fd())?;
     }
     Ok(Built { root, terminals })
+}
+
+/// Attaches a root file system with its binds in this mount namespace, for looking into a container that doesn't run.
+/// A bind without its source is left out.
+pub(crate) fn assemble(rootfs: &Rootfs, mounts: &[Mount]) -> io::Result<OwnedFd> {
+    let build = || -> Step<OwnedFd> {
+        let (mut there, mut sources) = (Vec::new(), Vec::new());
+        for mount in mounts.iter().filter(|mount| matches!(mount.kind, MountKind::Bind { .. })) {
+            // What can't be opened is a volume that went, or a path of the host that is gone.
+            if let Ok(source) = open_source(mount) {
+                there.push(mount.clone());
+                sources.push(source);
+            }
+        }
+        leave_peers()?;
+        let root = attach_root(rootfs, false)?;
+        mount_all(&there, root.as_fd(), sources)?;
+        Ok(root)
+    };
+    build().map_err(|failure| io::Error::other(failure.to_string()))
 }
 
 /// Shows the terminal at /dev/console too.
@@ -123,12 +143,12 @@ fn leave_peers() -> Step<()> {
     leave().map_err(Failure::step("making the mounts slaves of the host's"))
 }
 
-fn attach_root(task: &LaunchTask) -> Step<OwnedFd> {
-    let target = &task.rootfs.target;
+fn attach_root(rootfs: &Rootfs, no_device_nodes: bool) -> Step<OwnedFd> {
+    let target = &rootfs.target;
     let mount = || -> io::Result<OwnedFd> {
-        let root = overlay::mount(&task.rootfs)?;
+        let root = overlay::mount(rootfs)?;
         filesystems::set_propagation(root.as_fd(), sys::mount::PRIVATE, false)?;
-        if task.no_device_nodes {
+        if no_device_nodes {
             filesystems::set(root.as_fd(), sys::mount::NO_DEV, false)?;
         }
         let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
@@ -232,8 +252,8 @@ impl Standard<'_> {
 }
 
 /// The plan's own mounts, those nearer to the root first.
-fn mount_all(task: &LaunchTask, root: BorrowedFd<'_>, sources: Vec<Option<OwnedFd>>) -> Step<()> {
-    let mut mounts: Vec<_> = task.mounts.iter().zip(sources).collect();
+fn mount_all(mounts: &[Mount], root: BorrowedFd<'_>, sources: Vec<Option<OwnedFd>>) -> Step<()> {
+    let mut mounts: Vec<_> = mounts.iter().zip(sources).collect();
     mounts.sort_by_key(|(mount, _)| mount.target.components().count());
     for (mount, source) in mounts {
         match (&mount.kind, source) {
