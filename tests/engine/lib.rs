@@ -9,6 +9,7 @@ mod exec;
 mod health;
 mod hostile;
 mod images;
+mod listeners;
 mod logs;
 mod network;
 mod recovery;
