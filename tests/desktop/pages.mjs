@@ -159,6 +159,26 @@ test("the keyboard alone selects, stops and removes a container", () =>
     await row(page, "grafana").waitFor();
   }));
 
+test("filters and sorting are reached by keys, and a dialog is not displaced by a shortcut", () =>
+  window("full", async (page) => {
+    await row(page, "shop-api").waitFor();
+    await page.getByRole("radio", { name: "All" }).focus();
+    await page.keyboard.press("ArrowRight");
+    equal(await page.getByRole("radio", { name: /Running/ }).getAttribute("aria-checked"), "true", "filter");
+    equal(await row(page, "scratchpad").count(), 0, "rows that don't run");
+    await page.getByRole("grid").focus();
+    await page.keyboard.press("Tab");
+    await page.keyboard.press("Space");
+    equal(await page.getByRole("columnheader", { name: "Name" }).getAttribute("aria-sort"), "descending", "sort");
+    await page.locator("header").getByRole("button", { name: "Run" }).click();
+    await page.getByRole("dialog", { name: "Run a container" }).getByLabel("Image").fill("alpine");
+    await page.keyboard.press("Control+k");
+    await page.keyboard.press("Control+2");
+    equal(await page.getByRole("dialog", { name: "Run a container" }).getByLabel("Image").inputValue(), "alpine", "the form");
+    await page.keyboard.press("Escape");
+    await heading(page, "Containers").waitFor();
+  }));
+
 test("an action that was refused leaves the row as it is and says why", () =>
   window("refusing", async (page) => {
     await row(page, "grafana").click();

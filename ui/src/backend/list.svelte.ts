@@ -17,11 +17,6 @@ export class ListStore<T> {
     return this.remote.kind === "ready" ? this.remote.value : [];
   }
 
-  /** Forgets everything, as when the engine went away for good. */
-  reset() {
-    this.remote = LOADING;
-  }
-
   /** Fetches anew. Calls that come while one is under way share one more fetch after it. */
   refresh(): Promise<void> {
     if (this.#flight) {

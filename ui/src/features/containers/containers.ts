@@ -3,8 +3,12 @@
 import type { ContainerSummary } from "../../backend/bindings/ContainerSummary";
 import { containerName } from "../../format/ids";
 import { portLabels } from "../../format/ports";
+import type { Tone } from "../../widgets/Dot.svelte";
+import type { IconName } from "../../widgets/icons";
 
 export type Action = "start" | "stop" | "restart" | "remove";
+
+export const ACTION_ICON: Record<Action, IconName> = { start: "play", stop: "stop", restart: "restart", remove: "remove" };
 
 export type Phase =
   | "created"
@@ -28,8 +32,6 @@ export interface ContainerRow {
   ports: string[];
   created: Date;
 }
-
-export type Tone = "on" | "changing" | "off" | "failed";
 
 const PHASES: readonly string[] = ["created", "running", "paused", "restarting", "removing", "exited", "dead"];
 const UNDERWAY: Record<Action, Phase> = {

@@ -20,8 +20,6 @@ const STAMP = /^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d)) ?/
 
 export class LogBuffer {
   readonly lines: LogLine[] = [];
-  /** How many lines were dropped from the front so far. */
-  dropped = 0;
   #open: Record<LogStream, string> = { stdout: "", stderr: "" };
 
   /** Takes pieces in; a line without an end waits for it. */
@@ -31,10 +29,7 @@ export class LogBuffer {
       this.#open[chunk.stream] = parts.pop() ?? "";
       for (const part of parts) this.#add(part, chunk.stream);
     }
-    if (this.lines.length > MAX_LINES) {
-      this.lines.splice(0, DROP);
-      this.dropped += DROP;
-    }
+    if (this.lines.length > MAX_LINES) this.lines.splice(0, DROP);
   }
 
   /** The log has ended: what has no line end is a line all the same. */
@@ -46,7 +41,6 @@ export class LogBuffer {
   }
 
   clear() {
-    this.dropped += this.lines.length;
     this.lines.length = 0;
   }
 

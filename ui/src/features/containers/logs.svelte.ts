@@ -13,7 +13,6 @@ export class LogStore {
   readonly buffer = new LogBuffer();
   /** Grows with every change of the buffer: what views depend on. */
   version = $state(0);
-  ended = $state(false);
   failure = $state.raw<Failure | null>(null);
   matches = $state.raw<number[]>([]);
   #query = "";
@@ -30,7 +29,6 @@ export class LogStore {
         this.#schedule();
       }, this.#stop.signal);
       this.buffer.finish();
-      this.ended = true;
     } catch (thrown) {
       this.failure = toFailure(thrown);
     }

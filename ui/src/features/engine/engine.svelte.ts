@@ -57,7 +57,8 @@ export class EngineStore {
     } catch (thrown) {
       const failure = toFailure(thrown);
       const status = this.status;
-      if (status && status.vm.state !== "failed") {
+      const known = status?.vm.state === "failed" && status.vm.cause.message === failure.message;
+      if (status && !known) {
         this.remote = ready({ ...status, vm: { state: "failed", cause: { kind: "system", ...failure } } });
       }
     }

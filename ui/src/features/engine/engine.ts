@@ -2,12 +2,11 @@
 
 import type { Stage } from "../../backend/bindings/Stage";
 import type { VmStatus } from "../../backend/bindings/VmStatus";
+import type { Tone } from "../../widgets/Dot.svelte";
 
 export const STAGES: readonly Stage[] = ["prepare", "boot", "agent", "engine"];
 
 /** The states as the eye tells them apart. */
-export type Tone = "off" | "changing" | "on" | "failed";
-
 export function tone(status: VmStatus): Tone {
   switch (status.vm.state) {
     case "running":
