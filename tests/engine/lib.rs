@@ -16,17 +16,14 @@ mod recovery;
 mod system;
 mod volumes;
 
-use harness::{Engine, fixtures};
+use harness::Engine;
 
 /// An engine that has busybox loaded.
 fn engine_with_busybox() -> Engine {
-    let engine = Engine::start();
-    engine.load(&fixtures::busybox());
-    engine
+    Engine::with_busybox()
 }
 
 /// What most tests here need of the machine.
 fn available() -> Result<(), String> {
-    Engine::available()?;
-    fixtures::busybox_available()
+    Engine::with_busybox_available()
 }

@@ -11,14 +11,12 @@ use bollard::{
     },
 };
 use futures_util::{StreamExt, TryStreamExt};
-use harness::require;
-
-use crate::engine_with_busybox;
+use harness::{Engine, require};
 
 #[tokio::test]
 async fn bollard_works_a_session_through() {
-    require!(crate::available());
-    let engine = engine_with_busybox();
+    require!(Engine::with_busybox_available());
+    let engine = Engine::with_busybox();
     let docker =
         Docker::connect_with_unix(engine.socket().to_str().unwrap(), 60, bollard::API_DEFAULT_VERSION)
             .unwrap()

@@ -5,7 +5,7 @@ use std::{fs, os::unix::fs::symlink, path::Path};
 use harness::{Engine, Output, eventually, require};
 use serde_json::Value;
 
-use crate::{engine_with_busybox, programs};
+use crate::programs;
 
 /// An engine with the project's file in its sandbox and compose as a plugin of the docker command.
 struct Shop {
@@ -15,7 +15,7 @@ struct Shop {
 
 impl Shop {
     fn new() -> Self {
-        let engine = engine_with_busybox();
+        let engine = Engine::with_busybox();
         let plugins = engine.client_settings().join("cli-plugins");
         fs::create_dir(&plugins).unwrap();
         symlink(programs::compose().unwrap(), plugins.join("docker-compose")).unwrap();
@@ -47,7 +47,7 @@ impl Shop {
 
 #[test]
 fn a_project_comes_up_in_its_order_and_goes_down_without_a_trace() {
-    require!(crate::available());
+    require!(Engine::with_busybox_available());
     require!(programs::compose());
     let shop = Shop::new();
     shop.up();
@@ -74,7 +74,7 @@ fn a_project_comes_up_in_its_order_and_goes_down_without_a_trace() {
 
 #[test]
 fn a_changed_service_is_replaced_and_an_unchanged_one_stays() {
-    require!(crate::available());
+    require!(Engine::with_busybox_available());
     require!(programs::compose());
     let shop = Shop::new();
     shop.up();
@@ -92,7 +92,7 @@ fn a_changed_service_is_replaced_and_an_unchanged_one_stays() {
 
 #[test]
 fn a_project_is_scaled_restarted_paused_copied_from_and_run_once() {
-    require!(crate::available());
+    require!(Engine::with_busybox_available());
     require!(programs::compose());
     let shop = Shop::new();
     shop.up();
@@ -122,7 +122,7 @@ fn a_project_is_scaled_restarted_paused_copied_from_and_run_once() {
 
 #[test]
 fn a_service_that_never_gets_well_fails_the_start() {
-    require!(crate::available());
+    require!(Engine::with_busybox_available());
     require!(programs::compose());
     let shop = Shop::new();
     let text = fs::read_to_string(&shop.file).unwrap();

@@ -1,13 +1,11 @@
 //! A client inside a container, over the bound socket: what Ryuk, LocalStack and many CI runners do.
 
-use harness::{require, settings};
-
-use crate::engine_with_busybox;
+use harness::{Engine, require, settings};
 
 #[test]
 fn a_container_with_the_socket_reaps_its_siblings_by_label() {
-    require!(crate::available());
-    let engine = engine_with_busybox();
+    require!(Engine::with_busybox_available());
+    let engine = Engine::with_busybox();
     for name in ["one", "two"] {
         let label = format!("session={name}");
         let sleeper = ["run", "--detach", "--name", name, "--label", &label, "busybox", "sleep", "1000"];

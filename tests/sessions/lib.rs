@@ -12,18 +12,3 @@ mod programs;
 mod python;
 mod servers;
 mod short_runs;
-
-use harness::{Engine, fixtures};
-
-/// An engine that has busybox loaded.
-fn engine_with_busybox() -> Engine {
-    let engine = Engine::start();
-    engine.load(&fixtures::busybox());
-    engine
-}
-
-/// What every test here needs of the machine.
-fn available() -> Result<(), String> {
-    Engine::available()?;
-    fixtures::busybox_available()
-}

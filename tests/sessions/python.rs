@@ -4,7 +4,7 @@ use std::path::Path;
 
 use harness::{Engine, Output, require};
 
-use crate::{engine_with_busybox, programs};
+use crate::programs;
 
 /// Runs one of the scripts against the engine, on the engine's side of the sandbox's wall.
 #[track_caller]
@@ -20,16 +20,16 @@ fn run(engine: &Engine, script: &str) {
 
 #[test]
 fn docker_py_works_a_session_through() {
-    require!(crate::available());
+    require!(Engine::with_busybox_available());
     require!(programs::python());
-    run(&engine_with_busybox(), "docker_py.py");
+    run(&Engine::with_busybox(), "docker_py.py");
 }
 
 #[test]
 fn testcontainers_works_a_session_through() {
-    require!(crate::available());
+    require!(Engine::with_busybox_available());
     require!(programs::python());
-    let engine = engine_with_busybox();
+    let engine = Engine::with_busybox();
     run(&engine, "test_containers.py");
     assert_eq!(engine.docker(["ps", "--all", "--quiet"]).success().stdout(), "", "containers are left");
 }

@@ -5,15 +5,13 @@ use std::{
     thread,
 };
 
-use harness::require;
-
-use crate::engine_with_busybox;
+use harness::{Engine, require};
 
 #[test]
 fn two_hundred_short_runs_eight_at_a_time_all_end_well_and_leave_nothing() {
     const RUNS: usize = 200;
-    require!(crate::available());
-    let engine = engine_with_busybox();
+    require!(Engine::with_busybox_available());
+    let engine = Engine::with_busybox();
     let next = AtomicUsize::new(0);
     thread::scope(|scope| {
         for _ in 0..8 {

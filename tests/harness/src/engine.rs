@@ -13,7 +13,7 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::{Output, Sandbox, eventually, settings};
+use crate::{Output, Sandbox, eventually, fixtures, settings};
 
 /// How long an engine may take until its API answers. It takes milliseconds; CI machines stall.
 const START: Duration = Duration::from_secs(30);
@@ -39,6 +39,23 @@ impl Engine {
         settings::guest_agent()?;
         settings::program("docker")?;
         Ok(())
+    }
+
+    /// What an engine with busybox needs of the machine.
+    ///
+    /// # Errors
+    /// When something is missing, in a sentence.
+    pub fn with_busybox_available() -> Result<(), String> {
+        Self::available()?;
+        fixtures::busybox_available()
+    }
+
+    /// Starts an engine in a sandbox of its own and loads busybox.
+    #[must_use]
+    pub fn with_busybox() -> Self {
+        let engine = Self::start();
+        engine.load(&fixtures::busybox());
+        engine
     }
 
     /// Starts an engine in a sandbox of its own.
