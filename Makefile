@@ -23,7 +23,8 @@ bench: ## Every benchmark, as ratios in one run.
 	@.make/setup test && $(MAKE) --no-print-directory vm-image sampan && cargo run --quiet --release -p bench
 
 app: ## The desktop app, built with its front end inside.
-	@.make/setup app && npm --prefix ui run build && cargo build --release -p sampan-app --features custom-protocol
+	@.make/setup app && npm --prefix ui run --silent build && \
+	  cargo build --release -p sampan-app --features custom-protocol && .make/sign target/release/sampan-app
 
 check-macos: ## Type-checks and links the macOS-only code.
 	@src-tauri/vz/check-macos.sh
@@ -43,7 +44,7 @@ guest-agent: ## The engine as a static binary.
 	  cargo build --quiet --release --target $(GUEST_TARGET) -p guest-agent -p hello-image --bin guest-agent --bin hello
 
 sampan: ## The `sampan` command.
-	@cargo build --quiet --release -p sampan
+	@cargo build --quiet --release -p sampan && .make/sign target/release/sampan
 
 clean: ## Removes what was built (not the tools).
 	cargo clean --release

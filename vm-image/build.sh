@@ -25,9 +25,16 @@ built=${CARGO_TARGET_DIR:-$root/target}/$target/release
 # take_artefact FILE: the whole image as the Linux CI job made it, if its digest is the expected one.
 take_artefact() {
   [ -n "${SAMPAN_VM_IMAGE_SHA256:-}" ] || fail "SAMPAN_VM_IMAGE needs SAMPAN_VM_IMAGE_SHA256, the digest to expect"
+  [ -f "$1" ] || fail "there is no file '$1', which SAMPAN_VM_IMAGE names"
   verified "$1" "$SAMPAN_VM_IMAGE_SHA256" || fail "'$1' does not have the digest in SAMPAN_VM_IMAGE_SHA256"
-  mkdir -p "$out"
-  tar -xf "$1" -C "$out"
+  local fresh=$out.fresh
+  rm -rf "$fresh"
+  mkdir -p "$fresh"
+  tar -xf "$1" -C "$fresh"
+  # One of another architecture would only be found out by a VM that doesn't boot.
+  grep -q "\"arch\": *\"$arch\"" "$fresh/manifest.json" 2>/dev/null || { rm -rf "$fresh"; fail "'$1' is no VM image for $arch"; }
+  rm -rf "$out"
+  mv "$fresh" "$out"
 }
 
 # fetch_kernel: sets `package` to the pinned kernel package, verified.
@@ -67,7 +74,10 @@ build_agent() {
       extra=(-Zbuild-std=std,panic_abort)
     fi
     case $(uname -s) in
-      Darwin) : "${CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER:?name a linker for Linux, such as zig cc}" ;;
+      Darwin)
+        [ -n "${CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER:-}" ] ||
+          fail "set CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER to a linker for Linux, such as zig cc"
+        ;;
       *)
         export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc CC_aarch64_unknown_linux_gnu=aarch64-linux-gnu-gcc
         command -v aarch64-linux-gnu-gcc >/dev/null || fail "gcc-aarch64-linux-gnu and libc6-dev-arm64-cross are needed"

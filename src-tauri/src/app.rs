@@ -5,6 +5,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use host::settings::{Environment, Settings};
 use tauri::{AppHandle, Manager as _, RunEvent};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::shell::Shell;
 use crate::{commands, news, tray, window};
@@ -23,6 +24,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
                 tracing::warn!("no menu bar item: {error}");
             }
             news::spawn(app.handle().clone(), start_at_launch);
+            tauri::async_runtime::spawn(end_on_signal(app.handle().clone()));
             Ok(())
         })
         .on_window_event(window::on_event)
@@ -45,6 +47,8 @@ fn on_run_event(app: &AppHandle, event: RunEvent) {
             api.prevent_exit();
             tauri::async_runtime::spawn(end(app.clone()));
         }
+        // A Mac's own ways to quit (⌘Q, the Dock, the end of the session) ask nobody and come straight here.
+        RunEvent::Exit => tauri::async_runtime::block_on(close(app)),
         #[cfg(target_os = "macos")]
         RunEvent::Reopen { .. } => window::show(app),
         _ => {}
@@ -53,12 +57,30 @@ fn on_run_event(app: &AppHandle, event: RunEvent) {
 
 /// Stops the VM when this process owns it, then ends the app.
 pub(crate) async fn end(app: AppHandle) {
-    let shell = app.state::<Arc<Shell>>().inner().clone();
     window::hide(&app);
+    close(&app).await;
+    app.exit(0);
+}
+
+/// Stops the VM when this process owns it. Once that is done, doing it again does nothing.
+async fn close(app: &AppHandle) {
+    let shell = app.state::<Arc<Shell>>().inner().clone();
     if let Some(sampan) = shell.opened()
         && let Err(failure) = sampan.close().await
     {
         tracing::error!("the engine did not stop cleanly: {failure}");
     }
-    app.exit(0);
+}
+
+/// A signal (Ctrl-C in the terminal that the app was opened from, the end of a session) ends the app as the menu does.
+async fn end_on_signal(app: AppHandle) {
+    let signals =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::hangup()));
+    let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) = signals else { return };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+        _ = hangup.recv() => {}
+    }
+    end(app).await;
 }

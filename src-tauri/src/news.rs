@@ -36,9 +36,14 @@ pub(crate) fn spawn(app: AppHandle, start_at_launch: bool) {
 async fn follow_status(app: AppHandle, shell: Arc<Shell>, mut status: watch::Receiver<VmStatus>) {
     let mut seen = shell.seen().subscribe();
     let mut language = shell.language().subscribe();
+    let mut shown = None;
     loop {
         let now = status.borrow_and_update().clone();
-        tray::update(&app, *language.borrow_and_update(), Some(&now.vm));
+        let item = (*language.borrow_and_update(), std::mem::discriminant(&now.vm));
+        // A menu that is made anew closes under the user's pointer: only when it would say something else.
+        if shown.replace(item) != Some(item) {
+            tray::update(&app, item.0, Some(&now.vm));
+        }
         if *seen.borrow_and_update() {
             emit(&app, "vm-status", &now);
         }

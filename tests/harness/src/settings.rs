@@ -46,13 +46,13 @@ pub fn sampan() -> Result<PathBuf, String> {
     existing(env::var_os("SAMPAN_COMMAND").map_or(built, PathBuf::from), "make sampan")
 }
 
-/// The directory of the VM's kernel and initramfs: `SAMPAN_VM_IMAGE`, or what `make vm-image` makes.
+/// The directory of the VM's kernel and initramfs: `SAMPAN_IMAGE`, or what `make vm-image` makes.
 ///
 /// # Errors
 /// When it hasn't been built.
 pub fn vm_image() -> Result<PathBuf, String> {
     let built = root().join("vm-image/out/amd64");
-    existing(env::var_os("SAMPAN_VM_IMAGE").map_or(built, PathBuf::from), "make vm-image")
+    existing(env::var_os("SAMPAN_IMAGE").map_or(built, PathBuf::from), "make vm-image")
 }
 
 /// A program on the search path.

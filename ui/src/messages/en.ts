@@ -49,7 +49,7 @@ export const en = {
   "engine.stage.now": "in progress",
   "engine.stage.waiting": "waiting",
   "engine.attempt": "The first boot gave no answer. This is attempt {count}.",
-  "engine.restartingIn": "It ended by itself and starts again in {span}.",
+  "engine.restartingIn": "It starts again in {span}.",
   "engine.stoppedTitle": "The engine is stopped",
   "engine.stoppedText": "Containers and images are kept on its disk. Start it to see and run them.",
   "engine.startingTitle": "Starting the engine",

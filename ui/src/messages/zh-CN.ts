@@ -48,7 +48,7 @@ export const zhCN: Catalogue = {
   "engine.stage.now": "进行中",
   "engine.stage.waiting": "等待中",
   "engine.attempt": "首次引导没有应答。这是第 {count} 次尝试。",
-  "engine.restartingIn": "引擎意外终止,{span}后重新启动。",
+  "engine.restartingIn": "{span}后重新启动。",
   "engine.stoppedTitle": "引擎已停止",
   "engine.stoppedText": "容器与镜像仍保存在其磁盘上。启动引擎即可查看和运行。",
   "engine.startingTitle": "正在启动引擎",
