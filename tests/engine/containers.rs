@@ -272,3 +272,61 @@ fn twenty_containers_run_at_once() {
         assert_eq!(String::from_utf8_lossy(&output.stdout), format!("{number}\n"), "{output:?}");
     }
 }
+
+#[test]
+fn update_changes_limits_and_policy_and_refuses_contradictions() {
+    require!(crate::available());
+    let engine = engine_with_busybox();
+    let run = ["run", "--detach", "--name", "box", "--cpus", "1", "busybox", "sleep", "1000"];
+    let _ = engine.docker(run).success();
+    let update = ["update", "--memory", "64m", "--memory-swap", "128m", "--restart", "on-failure:3", "box"];
+    assert_eq!(engine.docker(update).success().line(), "box");
+    let host = engine.inspect("box")["HostConfig"].clone();
+    assert_eq!((&host["Memory"], &host["MemorySwap"]), (&(64 << 20).into(), &(128 << 20).into()));
+    assert_eq!(host["NanoCpus"], 1_000_000_000);
+    assert_eq!(host["RestartPolicy"]["MaximumRetryCount"], 3);
+    let quota = engine.docker(["update", "--cpu-quota", "50000", "box"]).exits(1).stderr();
+    assert!(quota.contains("CPU Quota cannot be updated as NanoCPUs has already been set"), "{quota}");
+    let small = engine.docker(["update", "--memory", "1m", "box"]).exits(1).stderr();
+    assert!(small.contains("Minimum memory limit allowed is 6MB"), "{small}");
+    let _ = engine.docker(["rm", "--force", "box"]).success();
+    let _ =
+        engine.docker(["run", "--detach", "--rm", "--name", "brief", "busybox", "sleep", "1000"]).success();
+    let policy = engine.docker(["update", "--restart", "always", "brief"]).exits(1).stderr();
+    assert!(policy.contains("AutoRemove is enabled for the container"), "{policy}");
+    let _ = engine.docker(["rm", "--force", "brief"]).success();
+}
+
+#[test]
+fn a_web_socket_carries_input_and_output() {
+    use std::io::{Read as _, Write as _};
+    require!(crate::available());
+    let engine = engine_with_busybox();
+    let run =
+        ["run", "--detach", "--interactive", "--name", "box", "busybox", "sh", "-c", "read x; echo got $x"];
+    let _ = engine.docker(run).success();
+    let plain = engine.api("/containers/box/attach/ws?stream=1", &["--write-out", "%{http_code}"]).stdout();
+    assert!(plain.ends_with("400"), "{plain}");
+    let mut socket = std::os::unix::net::UnixStream::connect(engine.socket()).unwrap();
+    let request = "GET /containers/box/attach/ws?stream=1&stdin=1&stdout=1 HTTP/1.1\r\nHost: engine\r\n\
+        Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    socket.write_all(request.as_bytes()).unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        socket.read_exact(&mut byte).unwrap();
+        head.push(byte[0]);
+    }
+    let head = String::from_utf8(head).unwrap();
+    assert!(head.contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "{head}");
+    // One masked binary frame; a mask of zeroes leaves the text as it is.
+    socket.write_all(&[&[0x82, 0x80 | 5, 0, 0, 0, 0][..], b"ahoy\n"].concat()).unwrap();
+    let mut frame = [0; 2 + 9];
+    socket.read_exact(&mut frame).unwrap();
+    assert_eq!(&frame, b"\x82\x09got ahoy\n");
+    // The end of the output is a close frame.
+    let mut rest = Vec::new();
+    socket.read_to_end(&mut rest).unwrap();
+    assert_eq!(rest.first(), Some(&0x88));
+}

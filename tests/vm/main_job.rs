@@ -68,6 +68,22 @@ fn limits_hold_in_the_vm() {
     let direct = ["run", "--name", "direct", "--memory", "16m", "busybox", "tail", "/dev/zero"];
     let _ = vm.docker(direct).exits(137);
     assert_eq!(vm.inspect("direct")["State"]["OOMKilled"], true);
+    // A child is killed and the container goes on: that is told while it runs.
+    let child = "sh -c 'tail /dev/zero'; echo $?; sleep 1000";
+    let run = ["run", "--detach", "--name", "parent", "--memory", "16m", "busybox", "sh", "-c", child];
+    let _ = vm.docker(run).success();
+    eventually("the child's end is told while its parent runs", || {
+        let state = vm.inspect("parent")["State"].clone();
+        (state["OOMKilled"] == true && state["Running"] == true).then_some(())
+    });
+    let until = (std::time::UNIX_EPOCH.elapsed().unwrap().as_secs() + 2).to_string();
+    let events = ["events", "--since", "1", "--until", &until, "--filter", "container=direct"];
+    let ends = ["--filter", "event=oom", "--filter", "event=die", "--format", "{{.Action}}"];
+    assert_eq!(vm.docker(events.into_iter().chain(ends)).success().stdout(), "oom\ndie\n");
+    let _ = vm.docker(["update", "--memory", "32m", "--memory-swap", "64m", "parent"]).success();
+    let limit = vm.docker(["exec", "parent", "cat", "/sys/fs/cgroup/memory.max"]).success();
+    assert_eq!(limit.stdout(), "33554432\n");
+    let _ = vm.docker(["rm", "--force", "parent"]).success();
     let forks = "for i in 1 2 3 4 5 6 7 8 9 10 11 12; do sleep 100 & done; wait";
     let crowded = vm.docker(["run", "--pids-limit", "8", "--rm", "busybox", "sh", "-c", forks]);
     assert!(crowded.stderr().contains("can't fork"), "{crowded}");

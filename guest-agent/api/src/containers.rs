@@ -17,7 +17,7 @@ use crate::body::{self, Answer};
 use crate::call::Call;
 use crate::error::ApiError;
 use crate::router::whole;
-use crate::stream::{attachment, frame, progress};
+use crate::stream::{attachment, frame, progress, websocket};
 
 type Result<T = Answer> = std::result::Result<T, ApiError>;
 
@@ -43,13 +43,13 @@ pub(crate) async fn route(call: Call, method: &str, path: &[&str]) -> Result {
         ("POST", [name, "unpause"]) => unpause(call, name).await,
         ("POST", [name, "wait"]) => wait(call, name).await,
         ("DELETE", [name]) => remove(call, name).await,
-        ("GET", [_, "attach", "ws"]) => Err(ApiError::not_implemented("attaching by a web socket")),
+        ("GET", [name, "attach", "ws"]) => attach_by_web_socket(call, name).await,
         ("GET", [name, "changes"]) => archive::changes(call, name).await,
         ("GET", [name, "export"]) => archive::export(call, name).await,
         ("HEAD", [name, "archive"]) => archive::stat(call, name).await,
         ("GET", [name, "archive"]) => archive::get(call, name).await,
         ("PUT", [name, "archive"]) => archive::put(call, name).await,
-        ("POST", [_, "update"]) => Err(ApiError::not_implemented("updating a container")),
+        ("POST", [name, "update"]) => update(call, name).await,
         _ => Err(ApiError::page_not_found()),
     }
 }
@@ -141,14 +141,7 @@ async fn top(call: Call, name: &str) -> Result {
 
 /// `POST /containers/{name}/attach`
 async fn attach(mut call: Call, name: &str) -> Result {
-    let options = AttachOptions {
-        detach_keys: call.query.text("detachKeys").map(str::to_owned),
-        logs: call.query.flag("logs"),
-        stream: call.query.flag("stream"),
-        stdin: call.query.flag("stdin"),
-        stdout: call.query.flag("stdout"),
-        stderr: call.query.flag("stderr"),
-    };
+    let options = attach_options(&call);
     if !call.body.is_end_stream() {
         call.discard_body().await?;
     }
@@ -156,6 +149,26 @@ async fn attach(mut call: Call, name: &str) -> Result {
     let upgrade = call.upgrade();
     let kind = if upgrade.is_asked() { content_type(&call, attached.tty) } else { frame::RAW };
     match call.takeover.run(upgrade, kind, |raw| attachment::carry(raw, attached)).await {}
+}
+
+fn attach_options(call: &Call) -> AttachOptions {
+    AttachOptions {
+        detach_keys: call.query.text("detachKeys").map(str::to_owned),
+        logs: call.query.flag("logs"),
+        stream: call.query.flag("stream"),
+        stdin: call.query.flag("stdin"),
+        stdout: call.query.flag("stdout"),
+        stderr: call.query.flag("stderr"),
+    }
+}
+
+/// `GET /containers/{name}/attach/ws`
+async fn attach_by_web_socket(call: Call, name: &str) -> Result {
+    let head = websocket::accept(&call.headers)?;
+    let attached = call.engine.attach(name, attach_options(&call)).await?;
+    // Binary messages came with 1.28.
+    let text = !call.version.at_least(28);
+    match call.takeover.run_behind(head, move |raw| websocket::carry(raw, attached, text)).await {}
 }
 
 /// `POST /containers/{name}/exec`
@@ -244,6 +257,14 @@ async fn stop(call: Call, name: &str) -> Result {
         Stopped::Now => StatusCode::NO_CONTENT,
         Stopped::Already => StatusCode::NOT_MODIFIED,
     }))
+}
+
+/// `POST /containers/{name}/update`
+async fn update(mut call: Call, name: &str) -> Result {
+    let host_config = call.json().await?;
+    let (engine, name) = (call.engine, name.to_owned());
+    let updated = whole(async move { engine.update(&name, host_config).await }).await?;
+    Ok(body::json(StatusCode::OK, &updated))
 }
 
 /// How a wait ended, on the wire.

@@ -18,7 +18,9 @@ use crate::containers::request::{
     AttachOptions, Attachment, BoxStream, CreateRequest, Created, ExecConfig, ExecStart, ListOptions,
     LogOptions, Logs, RemoveOptions, Started, Stopped, WaitCondition, Waiting,
 };
+use crate::containers::spec::HostConfig;
 use crate::containers::state::State;
+use crate::containers::update::Updated;
 use crate::containers::view::{ContainerInspect, ContainerSummary, ExecInspect, Top};
 use crate::containers::{actor, create, exec, input, launch, list, observe, registry};
 use crate::error::{Error, Result};
@@ -356,6 +358,12 @@ impl Engine {
         one_shot: bool,
     ) -> Result<BoxStream<serde_json::Value>> {
         observe::stats(self, name, stream, one_shot)
+    }
+
+    /// `POST /containers/{name}/update`
+    pub async fn update(&self, name: &str, host_config: HostConfig) -> Result<Updated> {
+        let host_config = Box::new(host_config);
+        self.container(name)?.ask(|reply| Command::Update { host_config, reply }).await
     }
 
     /// `HEAD /containers/{name}/archive`

@@ -34,7 +34,15 @@ impl Takeover {
         Running: Future<Output = ()> + Send + 'static,
     {
         tracing::debug!(?upgrade, content_type, "taking the connection over");
-        let head = upgrade.head(content_type);
+        self.run_behind(upgrade.head(content_type), session).await
+    }
+
+    /// As [`Takeover::run`], with the whole head of the answer.
+    pub(crate) async fn run_behind<F, Running>(&self, head: Vec<u8>, session: F) -> Infallible
+    where
+        F: FnOnce(Raw) -> Running + Send + 'static,
+        Running: Future<Output = ()> + Send + 'static,
+    {
         let session: Session = Box::new(move |mut raw: Raw| {
             Box::pin(async move {
                 use tokio::io::AsyncWriteExt;

@@ -4,3 +4,4 @@ pub(crate) mod attachment;
 pub(crate) mod frame;
 pub(crate) mod hijack;
 pub(crate) mod progress;
+pub(crate) mod websocket;

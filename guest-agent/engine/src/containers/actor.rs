@@ -7,15 +7,19 @@ use std::time::Duration;
 use runtime::{ExitStatus, Process};
 use tokio::sync::{mpsc, oneshot};
 
+use super::check;
 use super::container::{Command, Container, Note, Purpose, Reply, Signalled};
 use super::health::{self, Check, Monitor};
 use super::launch::{self, Live};
+use super::memory;
 use super::record::Record;
 use super::remove;
 use super::request::{RemoveOptions, Started, WaitCondition, WaitResult};
 use super::restart::{self, Backoff};
+use super::spec::HostConfig;
 use super::state::{Input, State};
 use super::streams;
+use super::update::{self, Updated};
 use super::view::HealthResult;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
@@ -40,6 +44,7 @@ struct Actor {
     going_down: bool,
     /// Runs its health checks while it runs.
     monitor: Option<Monitor>,
+    memory: Option<memory::Watch>,
 }
 
 /// What a container begins its life in this engine as.
@@ -71,6 +76,7 @@ pub(crate) fn spawn(
         comes_again: false,
         going_down: false,
         monitor: None,
+        memory: None,
     };
     tokio::spawn(actor.live(commands, beginning));
 }
@@ -139,6 +145,11 @@ impl Actor {
                 }
             }
             Command::Ended { .. } | Command::RestartDue { .. } => {}
+            Command::Update { host_config, reply } => {
+                let _ = reply.send(self.update(&host_config).await);
+            }
+            Command::OutOfMemory { run } if run == self.run => self.out_of_memory(),
+            Command::OutOfMemory { .. } => {}
             Command::Checked { run, result, heard } => {
                 if run == self.run && self.monitor.is_some() {
                     self.checked(result);
@@ -260,11 +271,43 @@ impl Actor {
         container.set_process(Some(process.clone()));
         container.lives.send_replace(true);
         self.watch_health();
+        self.memory = memory::Watch::start(&self.engine, &container, run);
         let ending = streams::join(process, &container.hub, &container.gate, container.log.as_ref());
         tokio::spawn(async move {
             let status = ending.await;
             let _ = container.commands.send(Command::Ended { run, status }).await;
         });
+    }
+
+    fn out_of_memory(&mut self) {
+        self.record.oom_killed = true;
+        self.publish();
+        self.event("oom", []);
+    }
+
+    async fn update(&mut self, asked: &HostConfig) -> Result<Updated> {
+        if matches!(self.record.state, State::Removing | State::Dead) {
+            return Err(Error::conflict(format_args!(
+                "Cannot update container {}: container is marked for removal and cannot be \"update\"",
+                self.record.id
+            )));
+        }
+        let refused = |message: String| format!("Cannot update container {}: {message}", self.record.id);
+        let inner = self.engine.inner();
+        let new = update::merge(&self.record.host_config, asked, inner.cpus)
+            .map_err(|error| Error { message: refused(error.message), ..error })?;
+        let warnings = inner.runtime.host().limit_warnings(&check::resources(asked));
+        if self.record.state.lives() {
+            let (cgroup, resources) = (inner.runtime.cgroup(&self.record.id), check::resources(&new));
+            let applied = tokio::task::spawn_blocking(move || cgroup.update(&resources));
+            applied.await.map_err(Error::system)?.map_err(|(path, error)| {
+                Error::system(refused(format!("cannot write `{}`: {error}", path.display())))
+            })?;
+        }
+        self.record.host_config = Arc::new(new);
+        self.publish();
+        self.event("update", []);
+        Ok(Updated { warnings })
     }
 
     /// Begins the health checks of a run, or goes on with them.
@@ -288,12 +331,15 @@ impl Actor {
 
     async fn ended(&mut self, status: ExitStatus) {
         self.monitor = None;
+        self.memory = None;
         health::end(&mut self.record.health);
         let id = self.record.id.clone();
         let oom = self.engine.inner().runtime.cgroup(&id).oom_kills().unwrap_or(0) > 0;
         self.record.exit_code =
             status.code.unwrap_or_else(|| SIGNALLED + status.signal.unwrap_or(signal::KILL));
         self.record.finished_at = Time::from(status.at);
+        // The watch may have been slower than the end.
+        let untold = oom && !self.record.oom_killed;
         self.record.oom_killed = oom;
         let endpoint = self.record.endpoint.take();
         let again = !self.going_down
@@ -316,7 +362,7 @@ impl Actor {
         if let Some(log) = &self.container.log {
             log.close();
         }
-        if oom {
+        if untold {
             self.event("oom", []);
         }
         let lasted = self.record.ended().lasted.as_secs();

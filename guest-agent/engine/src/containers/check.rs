@@ -182,12 +182,15 @@ pub(crate) fn host_config(host: &mut HostConfig, defaults: &Defaults<'_>) -> Res
     }
     host.memory_swappiness = None;
     limits(host, defaults.cpus)?;
+    if host.shm_size < 0 {
+        return Err(Error::invalid("SHM size can not be less than 0"));
+    }
+    if host.runtime != "runc" {
+        return Err(Error::invalid(format_args!("unknown or invalid runtime name: {}", host.runtime)));
+    }
     modes(host)?;
     restart::check(&host.restart_policy, host.auto_remove)?;
     crate::logs::check(&host.log_config)?;
-    for option in host.log_config.config.keys() {
-        warnings.push(format!("The log option '{option}' has no effect: logs are kept whole."));
-    }
     for (port, _) in host.port_bindings.iter().flatten() {
         super::ports::parse_port(port)?;
     }
@@ -197,7 +200,8 @@ pub(crate) fn host_config(host: &mut HostConfig, defaults: &Defaults<'_>) -> Res
     Ok(warnings)
 }
 
-fn limits(host: &HostConfig, cpus: usize) -> Result<()> {
+/// Refuses limits that can't be meant.
+pub(crate) fn limits(host: &HostConfig, cpus: usize) -> Result<()> {
     let refuse = |message: String| Err(Error::invalid(message));
     let (memory, swap, reservation) = (host.memory, host.memory_swap, host.memory_reservation);
     if memory != 0 && memory < LEAST_MEMORY {
@@ -252,12 +256,6 @@ fn limits(host: &HostConfig, cpus: usize) -> Result<()> {
             "Invalid value {}, range for oom score adj is [-1000, 1000]",
             host.oom_score_adj
         ));
-    }
-    if host.shm_size < 0 {
-        return refuse("SHM size can not be less than 0".into());
-    }
-    if host.runtime != "runc" {
-        return refuse(format!("unknown or invalid runtime name: {}", host.runtime));
     }
     cpu_list(&host.cpuset_cpus, cpus)
 }

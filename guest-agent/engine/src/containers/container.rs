@@ -11,6 +11,8 @@ use super::exec::Exec;
 use super::input::Gate;
 use super::record::Record;
 use super::request::{RemoveOptions, Started, WaitCondition, WaitResult, Waiting};
+use super::spec::HostConfig;
+use super::update::Updated;
 use super::view::HealthResult;
 use crate::error::{Error, Result};
 use crate::logs::{Hub, LogFile};
@@ -49,6 +51,15 @@ pub(crate) enum Command {
     },
     /// The pause before a restart is over.
     RestartDue {
+        run: u64,
+    },
+    /// New limits and a new restart policy.
+    Update {
+        host_config: Box<HostConfig>,
+        reply: Reply<Updated>,
+    },
+    /// The kernel killed one of its processes for want of memory.
+    OutOfMemory {
         run: u64,
     },
     /// A health check has been run.
@@ -117,8 +128,12 @@ impl Container {
     ) -> (Arc<Container>, mpsc::Receiver<Command>) {
         let (commands, receiver) = mpsc::channel(16);
         let id = record.id.clone();
-        let logged = record.host_config.log_config.r#type != "none";
-        let log = logged.then(|| Arc::new(LogFile::new(directory.join(format!("{id}-json.log")))));
+        let path = match record.host_config.log_config.r#type.as_str() {
+            "none" => None,
+            "local" => Some(directory.join("local-logs").join("container.log")),
+            _ => Some(directory.join(format!("{id}-json.log"))),
+        };
+        let log = path.map(|path| Arc::new(LogFile::new(path, crate::logs::Options::of(&record))));
         let container = Container {
             hub: Arc::new(Hub::new(&directory)),
             gate: Gate::default(),
@@ -167,7 +182,8 @@ impl Container {
     }
 
     pub(crate) fn log_path(&self) -> &Path {
-        self.log.as_ref().map_or(Path::new(""), |log| log.path())
+        let log = self.log.as_ref().filter(|_| self.now().host_config.log_config.r#type == "json-file");
+        log.map_or(Path::new(""), |log| log.path())
     }
 
     /// Asks its task.

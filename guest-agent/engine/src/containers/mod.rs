@@ -5,6 +5,7 @@ pub mod changes;
 pub mod commit;
 pub mod request;
 pub mod spec;
+pub mod update;
 pub mod view;
 
 pub(crate) mod restart;
@@ -23,6 +24,7 @@ pub(crate) mod health;
 pub(crate) mod input;
 pub(crate) mod launch;
 pub(crate) mod list;
+pub(crate) mod memory;
 pub(crate) mod observe;
 pub(crate) mod record;
 pub(crate) mod registry;

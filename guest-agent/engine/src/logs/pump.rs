@@ -19,7 +19,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
 
-use super::json_file::PIECE;
+use super::json::PIECE;
 use super::{Hub, LogFile};
 use crate::containers::request::StdStream;
 
@@ -151,7 +151,7 @@ impl Copy {
             let Some(scratch) = slot.as_mut() else { return Ok(Step::Closed) };
             match self.log.clone() {
                 Some(log) if self.pipe => self.logged(fd, &log, scratch, everything),
-                log => self.plain(fd, log.as_deref(), scratch),
+                log => self.plain(fd, log.as_ref(), scratch),
             }
         })
     }
@@ -160,7 +160,7 @@ impl Copy {
     fn plain(
         &mut self,
         fd: BorrowedFd<'_>,
-        log: Option<&LogFile>,
+        log: Option<&Arc<LogFile>>,
         scratch: &mut Scratch,
     ) -> io::Result<Step> {
         match rustix::io::read(fd, &mut scratch.buffer) {
@@ -182,7 +182,7 @@ impl Copy {
     fn logged(
         &mut self,
         fd: BorrowedFd<'_>,
-        log: &LogFile,
+        log: &Arc<LogFile>,
         scratch: &mut Scratch,
         everything: bool,
     ) -> io::Result<Step> {
@@ -251,7 +251,7 @@ mod tests {
         fn new() -> Setting {
             let directory = tempfile::tempdir().unwrap();
             let hub = Arc::new(Hub::new(directory.path()));
-            let log = Arc::new(LogFile::new(directory.path().join("log")));
+            let log = Arc::new(LogFile::new(directory.path().join("log"), super::super::Options::default()));
             Setting { directory, hub, log, ended: watch::Sender::new(false) }
         }
 
@@ -286,7 +286,7 @@ mod tests {
     async fn an_unfinished_line_is_shown_at_once_and_logged_a_moment_later() {
         let setting = Setting::new();
         let (mut clients, _ticket) = setting.hub.join(true, true);
-        let mut length = setting.log.length();
+        let mut length = setting.log.written();
         let (mut writer, held, task) = setting.pump();
         writer.write_all(b"first\npassword: ").unwrap();
         assert_eq!(clients.next().await.unwrap().bytes, "first\npassword: ");

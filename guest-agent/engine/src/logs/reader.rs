@@ -1,10 +1,14 @@
 //! Reading a log back: its tail, a span of time, and what is still to come.
+//!
+//! A reader opens every file of the log at once and reads one after the other; a follower is then handed each new one.
 
 use std::borrow::Cow;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
-use std::os::unix::fs::FileExt;
-use std::sync::Arc;
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
+use std::sync::{Arc, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
@@ -13,6 +17,8 @@ use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::LogFile;
+use super::file::{Queue, Segment};
+use super::tail;
 use crate::containers::request::{BoxStream, LogOptions, OutputChunk, StdStream};
 use crate::time::Time;
 
@@ -28,6 +34,14 @@ struct Line<'a> {
     stream: Cow<'a, str>,
     #[serde(borrow, default)]
     time: Cow<'a, str>,
+    #[serde(borrow, default)]
+    attrs: BTreeMap<Cow<'a, str>, Cow<'a, str>>,
+}
+
+impl Line<'_> {
+    fn stream(&self) -> StdStream {
+        if self.stream == "stderr" { StdStream::Stderr } else { StdStream::Stdout }
+    }
 }
 
 /// Opens the log as asked. A follower ends when `lives` turns false and everything was read.
@@ -37,11 +51,11 @@ pub(crate) fn read(
     lives: watch::Receiver<bool>,
 ) -> BoxStream<OutputChunk> {
     let (sender, receiver) = mpsc::channel(4);
-    let length = log.length();
-    let path = log.path().to_owned();
+    let length = log.written();
+    let log = log.clone();
     tokio::spawn(async move {
         let opened = tokio::task::spawn_blocking(move || {
-            let reader = Reader::open(&path, options)?;
+            let reader = Reader::open(&log, options)?;
             Ok::<_, io::Error>(reader)
         })
         .await;
@@ -109,8 +123,12 @@ async fn until(time: Option<Time>) {
 }
 
 struct Reader {
-    file: File,
+    file: Arc<File>,
     position: u64,
+    /// Files to read after this one.
+    ahead: VecDeque<Arc<File>>,
+    /// Those that are begun while this reader follows.
+    begun: Option<Queue>,
     options: LogOptions,
     /// The text before was an unfinished line: no prefix now.
     inside: bool,
@@ -125,28 +143,47 @@ struct Block {
 }
 
 impl Reader {
-    fn open(path: &std::path::Path, options: LogOptions) -> io::Result<Reader> {
-        // A container that wrote nothing yet has no file; a follower needs one to wait at.
-        let file = match File::open(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound && options.follow => {
-                File::options().read(true).append(true).create(true).open(path)?
-            }
-            other => other?,
+    fn open(log: &LogFile, options: LogOptions) -> io::Result<Reader> {
+        let (segments, begun) = log.segments(options.follow)?;
+        let directory = log.path().parent().unwrap_or(Path::new("/"));
+        let files = segments
+            .into_iter()
+            .map(|segment| match segment {
+                Segment::Plain(file) => Ok(Arc::new(file)),
+                Segment::Packed(file) => unpack(file, directory).map(Arc::new),
+            })
+            .collect::<io::Result<Vec<_>>>()?;
+        let (first, position) = match options.tail {
+            None => (0, 0),
+            Some(lines) => tail::begin(&files, lines, |object| {
+                let line: Line<'_> = serde_json::from_slice(object).ok()?;
+                Some((line.stream(), line.log.ends_with('\n')))
+            })?,
         };
-        let position = match options.tail {
-            None => 0,
-            Some(lines) => tail(&file, lines)?,
-        };
-        Ok(Reader { file, position, options, inside: false })
+        let mut ahead: VecDeque<Arc<File>> = files.into_iter().skip(first).collect();
+        let file = ahead.pop_front().ok_or(io::ErrorKind::NotFound)?;
+        Ok(Reader { file, position, ahead, begun, options, inside: false })
+    }
+
+    /// The file after this one.
+    fn successor(&mut self) -> Option<Arc<File>> {
+        self.ahead.pop_front().or_else(|| {
+            self.begun
+                .as_ref()
+                .and_then(|begun| begun.lock().unwrap_or_else(PoisonError::into_inner).pop_front())
+        })
     }
 
     fn block(&mut self) -> io::Result<Block> {
+        // Asked before reading: with a successor nothing more is written to this file.
+        if let Some(next) = self.successor() {
+            self.ahead.push_front(next);
+        }
         let mut buffer = vec![0; BLOCK];
-        self.file.seek(SeekFrom::Start(self.position))?;
         let mut length = 0;
         // A line may be longer than a block, when it is full of escapes.
         loop {
-            let read = self.file.read(&mut buffer[length..])?;
+            let read = self.file.read_at(&mut buffer[length..], self.position + length as u64)?;
             length += read;
             if read == 0 || length == buffer.len() && buffer[..length].contains(&b'\n') {
                 break;
@@ -158,7 +195,11 @@ impl Reader {
         let whole = buffer[..length].iter().rposition(|byte| *byte == b'\n').map_or(0, |index| index + 1);
         self.position += whole as u64;
         let (chunks, done) = self.lines(&buffer[..whole]);
-        Ok(Block { chunks, more: length == buffer.len(), done })
+        let mut more = length == buffer.len();
+        if !more && let Some(next) = self.ahead.pop_front() {
+            (self.file, self.position, more) = (next, 0, true);
+        }
+        Ok(Block { chunks, more, done })
     }
 
     fn lines(&mut self, content: &[u8]) -> (Vec<OutputChunk>, bool) {
@@ -179,7 +220,7 @@ impl Reader {
                     return (cut(text.freeze(), &spans), true);
                 }
             }
-            let stream = if line.stream == "stderr" { StdStream::Stderr } else { StdStream::Stdout };
+            let stream = line.stream();
             let wanted = match stream {
                 StdStream::Stdout => self.options.stdout,
                 StdStream::Stderr => self.options.stderr,
@@ -192,6 +233,7 @@ impl Reader {
                 text.extend_from_slice(b" ");
             }
             if self.options.details && !self.inside {
+                text.extend_from_slice(details(&line.attrs).as_bytes());
                 text.extend_from_slice(b" ");
             }
             self.inside = !line.log.ends_with('\n');
@@ -219,40 +261,41 @@ fn cut(text: Bytes, spans: &[(StdStream, usize)]) -> Vec<OutputChunk> {
     chunks
 }
 
-/// Where the last `lines` objects begin, read from the end.
-fn tail(file: &File, lines: usize) -> io::Result<u64> {
-    let mut position = file.metadata()?.len();
-    if lines == 0 {
-        return Ok(position);
-    }
-    let mut found = 0;
-    let mut buffer = vec![0; 64 * 1024];
-    let end = position;
-    while position > 0 {
-        let length = buffer.len().min(usize::try_from(position).unwrap_or(usize::MAX));
-        position -= length as u64;
-        file.read_exact_at(&mut buffer[..length], position)?;
-        for index in (0..length).rev().filter(|index| buffer[*index] == b'\n') {
-            let after = position + index as u64 + 1;
-            // The newline at the very end closes the last line, it doesn't begin one.
-            if after != end {
-                found += 1;
-                if found == lines {
-                    return Ok(after);
+/// The content of a compressed file, in one without a name.
+fn unpack(packed: File, directory: &Path) -> io::Result<File> {
+    let flags = i32::try_from(rustix::fs::OFlags::TMPFILE.bits()).map_err(io::Error::other)?;
+    let mut file = File::options().read(true).write(true).custom_flags(flags).open(directory)?;
+    io::copy(&mut flate2::read::GzDecoder::new(packed), &mut file)?;
+    Ok(file)
+}
+
+/// What lines are marked with, as a query string would say it.
+fn details(attributes: &BTreeMap<Cow<'_, str>, Cow<'_, str>>) -> String {
+    let escaped = |text: &str| {
+        let mut escaped = String::with_capacity(text.len());
+        for byte in text.bytes() {
+            match byte {
+                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
+                    escaped.push(byte.into())
                 }
+                b' ' => escaped.push('+'),
+                _ => escaped.push_str(&format!("%{byte:02X}")),
             }
         }
-    }
-    Ok(0)
+        escaped
+    };
+    let pairs = attributes.iter().map(|(name, value)| format!("{}={}", escaped(name), escaped(value)));
+    pairs.collect::<Vec<_>>().join(",")
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::Options;
     use super::*;
 
     fn log() -> (tempfile::TempDir, Arc<LogFile>) {
         let directory = tempfile::tempdir().unwrap();
-        let log = Arc::new(LogFile::new(directory.path().join("log")));
+        let log = Arc::new(LogFile::new(directory.path().join("log"), Options::default()));
         (directory, log)
     }
 
@@ -325,5 +368,60 @@ mod tests {
             get(LogOptions { timestamps: true, tail: Some(4), ..options() }).await[0],
             "1970-01-01T00:00:01.500000000Z a\n"
         );
+    }
+
+    #[tokio::test]
+    async fn a_follower_gets_every_line_once_over_rotations() {
+        for compress in [false, true] {
+            let directory = tempfile::tempdir().unwrap();
+            let options = Options { capacity: Some(2000), files: 3, compress, ..Options::default() };
+            let log = Arc::new(LogFile::new(directory.path().join("log"), options));
+            let lives = watch::Sender::new(true);
+            let follow = LogOptions { follow: true, ..self::options() };
+            let mut stream = read(&log, follow, lives.subscribe());
+            log.append(StdStream::Stdout, b"line 0\n");
+            assert_eq!(stream.next().await.unwrap().bytes, "line 0\n");
+            // Some forty files are begun: far more than are kept.
+            for number in 1..1000 {
+                log.append(StdStream::Stdout, format!("line {number}\n").as_bytes());
+                if number % 50 == 0 {
+                    tokio::task::yield_now().await;
+                }
+            }
+            lives.send_replace(false);
+            let rest = texts(stream).await;
+            let expected: Vec<String> = (1..1000).map(|number| format!("line {number}\n")).collect();
+            assert!(rest == expected, "{} lines", rest.len());
+            let still = watch::Sender::new(false);
+            let kept = texts(read(&log, self::options(), still.subscribe())).await;
+            assert!(kept.len() > 30 && kept.last().unwrap() == "line 999\n", "{}", kept.len());
+            assert!(kept == expected[expected.len() - kept.len()..]);
+            let tail = LogOptions { tail: Some(40), ..self::options() };
+            assert!(texts(read(&log, tail, still.subscribe())).await == expected[expected.len() - 40..]);
+        }
+    }
+
+    #[tokio::test]
+    async fn the_tail_counts_lines_also_where_they_are_in_pieces() {
+        let (_directory, log) = log();
+        let long = "x".repeat(40_000);
+        log.append(StdStream::Stdout, format!("first\n{long}\nlast\n").as_bytes());
+        log.append(StdStream::Stdout, b"unfinished");
+        let lives = watch::Sender::new(false);
+        let last = |lines| read(&log, LogOptions { tail: Some(lines), ..options() }, lives.subscribe());
+        assert_eq!(texts(last(2)).await.concat(), "last\nunfinished");
+        assert_eq!(texts(last(3)).await.concat(), format!("{long}\nlast\nunfinished"));
+        assert_eq!(texts(last(4)).await.concat(), format!("first\n{long}\nlast\nunfinished"));
+    }
+
+    #[tokio::test]
+    async fn details_are_the_attributes() {
+        let directory = tempfile::tempdir().unwrap();
+        let options = Options { attributes: r#"{"env":"a b","tag":"x=1"}"#.into(), ..Options::default() };
+        let log = Arc::new(LogFile::new(directory.path().join("log"), options));
+        log.append(StdStream::Stdout, b"line\n");
+        let lives = watch::Sender::new(false);
+        let get = LogOptions { details: true, ..self::options() };
+        assert_eq!(texts(read(&log, get, lives.subscribe())).await, ["env=a+b,tag=x%3D1 line\n"]);
     }
 }
