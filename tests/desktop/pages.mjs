@@ -239,6 +239,20 @@ test("a container is run from a form that refuses what can't be", () =>
     await row(page, "fresh").getByText("Running").waitFor();
   }));
 
+test("a container that doesn't start is taken away, and its name is free for another try", () =>
+  window("refusing", async (page) => {
+    await row(page, "shop-api").waitFor();
+    await page.locator("header").getByRole("button", { name: "Run" }).click();
+    const dialog = page.getByRole("dialog", { name: "Run a container" });
+    await dialog.getByLabel("Image").fill("nginx:alpine");
+    await dialog.getByLabel("Name", { exact: true }).fill("fresh");
+    for (const tries of [1, 2]) {
+      await dialog.getByRole("button", { name: "Run" }).click();
+      await dialog.getByRole("alert").getByText("port 8080 is already in use").waitFor();
+      equal(await row(page, "fresh").count(), 0, `rows of it after try ${tries}`);
+    }
+  }));
+
 test("a pull shows its layers and ends in the list", () =>
   window("full&hold", async (page) => {
     await page.keyboard.press("Control+2");

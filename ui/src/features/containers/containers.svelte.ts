@@ -2,6 +2,7 @@
 
 import { SvelteMap } from "svelte/reactivity";
 import type { ContainerSummary } from "../../backend/bindings/ContainerSummary";
+import type { CreateContainer } from "../../backend/bindings/CreateContainer";
 import { ListStore } from "../../backend/list.svelte";
 import { toFailure } from "../../backend/remote";
 import type { Backend } from "../../backend/rpc";
@@ -27,15 +28,27 @@ export class ContainersStore {
     return this.rows.find((row) => row.id === id) ?? null;
   }
 
+  /** Creates a container and starts it; one that doesn't start is taken away again, so that its name is free. */
+  async run(name: string | null, create: CreateContainer): Promise<string> {
+    const { Id: id } = await this.#backend.call("container_create", { name, create });
+    try {
+      await this.#backend.call("container_start", { id });
+    } catch (refused) {
+      // Nothing more to say when that is refused too: the list shows the container.
+      await this.#backend.call("container_remove", { id, force: true }).catch(() => undefined);
+      throw refused;
+    } finally {
+      await this.list.refresh();
+    }
+    return id;
+  }
+
   /** Loads the hello image and runs it; the new container's id, unless it failed. */
   async runHello(): Promise<string | null> {
     try {
       let image: string | null = null;
       await this.#backend.stream("hello_load", {}, (line) => (image ??= loadedImage(line.stream ?? "")), new AbortController().signal);
-      const created = await this.#backend.call("container_create", { name: null, create: plain(image ?? "hello") });
-      await this.#backend.call("container_start", { id: created.Id });
-      await this.list.refresh();
-      return created.Id;
+      return await this.run(null, plain(image ?? "hello"));
     } catch (thrown) {
       this.#notices.add(t("containers.failed.hello"), toFailure(thrown));
       return null;
