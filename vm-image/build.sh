@@ -66,25 +66,29 @@ build_agent() {
   agent=${SAMPAN_GUEST_AGENT:-}
   [ -z "$agent" ] || return 0
   # Static and not relocatable: a PID 1 has no use for either, and relocating costs memory and time at boot.
-  local flags="-C target-feature=+crt-static -C relocation-model=static" extra=()
-  if [ "$arch" = arm64 ] || [ "$(uname -s)" = Darwin ]; then
-    if ! rustc --print target-libdir --target "$target" 2>/dev/null | xargs test -d; then
-      # No standard library for that target is installed: build it, which stable Rust does under this variable.
-      export RUSTC_BOOTSTRAP=1
-      extra=(-Zbuild-std=std,panic_abort)
-    fi
-    case $(uname -s) in
-      Darwin)
-        [ -n "${CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER:-}" ] ||
-          fail "set CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER to a linker for Linux, such as zig cc"
-        ;;
-      *)
+  local flags="-C target-feature=+crt-static -C relocation-model=static" extra=() cargo=(cargo)
+  if ! rustc --print target-libdir --target "$target" 2>/dev/null | xargs test -d; then
+    # No standard library for that target is installed: build it, which stable Rust does under this variable.
+    local sysroot
+    sysroot=$("$root/.make/std-source") || fail "the standard library for $target cannot be built"
+    # Apart from the ordinary build: the variable would make cargo build much of that again.
+    built=${CARGO_TARGET_DIR:-$root/target}/std-source/build/$target/release
+    cargo=(env "RUSTC=$sysroot/bin/rustc" RUSTC_BOOTSTRAP=1 "CARGO_TARGET_DIR=${built%/*/*}" "$sysroot/bin/cargo")
+    extra=(-Zbuild-std=std,panic_abort)
+  fi
+  case $arch-$(uname -s) in
+    *-Darwin)
+      [ -n "${CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER:-}" ] ||
+        fail "set CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER to a linker for Linux, such as zig cc"
+      ;;
+    arm64-Linux)
+      if [ "$(uname -m)" != aarch64 ]; then
         export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc CC_aarch64_unknown_linux_gnu=aarch64-linux-gnu-gcc
         command -v aarch64-linux-gnu-gcc >/dev/null || fail "gcc-aarch64-linux-gnu and libc6-dev-arm64-cross are needed"
-        ;;
-    esac
-  fi
-  (cd "$root" && RUSTFLAGS=$flags cargo build --quiet --release --target "$target" "${extra[@]}" \
+      fi
+      ;;
+  esac
+  (cd "$root" && RUSTFLAGS=$flags "${cargo[@]}" build --quiet --release --target "$target" "${extra[@]}" \
     -p guest-agent -p hello-image --bin guest-agent --bin hello)
   agent=$built/guest-agent
 }

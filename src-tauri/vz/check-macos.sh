@@ -8,10 +8,8 @@
 # The frameworks' stubs are our own, so 3 proves Mach-O output and no more: not that a symbol exists on a Mac.
 # On a Mac 1 and 3 are an ordinary build, which is all that is done there.
 #
-# Everything lands under target/macos and is made once. Variables:
-#   RUST_SRC_LIBRARY   the standard library's source: a folder that holds `std`, or a .tar.gz of `library/`.
-#                      Default: Debian's package `rust-src`, of the very version of the compiler.
-#   CARGO_TARGET_DIR   as cargo knows it
+# Everything lands under target/macos and is made once; the standard library's source is `.make/std-source`'s work,
+# whose variables hold here too.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 root=$PWD
@@ -34,66 +32,6 @@ if [ "$(uname -s)" = Darwin ]; then
     exec cargo build --target "$triple" "${packages[@]}" --example boot
 fi
 
-release=$(rustc --version | cut -d' ' -f2)
-
-# Debian's package of the standard library's source, pinned: one that differs by a point release doesn't build.
-suite=trixie-backports
-package_version=1.95.0+dfsg1-2~bpo13+1
-package_sha256=7b76db5b880a77f9e52975d2baa6209d2f76d2c9c2789515c3088cb960e2c83b
-
-# Fetches the package with an apt configuration of our own; the machine's stays as it is. The mirror is the machine's.
-fetch_library() {
-    command -v apt-get >/dev/null || fail "set RUST_SRC_LIBRARY: there is no apt here to fetch the standard library's source with"
-    [ "$release" = "${package_version%%+*}" ] || fail "the pinned rust-src is ${package_version%%+*}, the compiler $release: set RUST_SRC_LIBRARY"
-    local apt=$work/apt mirror
-    mirror=$(apt-get indextargets --format '$(SITE)' | grep -m1 -E '/debian/?$' || true)
-    [ -n "$mirror" ] || fail "apt here knows no Debian mirror: set RUST_SRC_LIBRARY"
-    mkdir -p "$apt"/{lists/partial,cache/archives/partial,empty}
-    : >"$apt/status"
-    echo "deb $mirror $suite main" >"$apt/sources.list"
-    local options=(-o Dir::Etc::sourcelist="$apt/sources.list" -o Dir::Etc::sourceparts="$apt/empty"
-                   -o Dir::State::lists="$apt/lists" -o Dir::Cache="$apt/cache" -o Dir::State::status="$apt/status"
-                   -o APT::Sandbox::User=root -o APT::Architecture=amd64 -o APT::Get::List-Cleanup=false)
-    apt-get "${options[@]}" update -qq
-    local offered
-    offered=$(apt-cache "${options[@]}" madison rust-src | cut -d'|' -f2 | tr -d ' ' | paste -sd' ')
-    (cd "$apt" && apt-get "${options[@]}" download -qq "rust-src=$package_version") ||
-        fail "$suite has no rust-src $package_version any more (it has: ${offered:-none}): set RUST_SRC_LIBRARY"
-    local file=("$apt"/rust-src_*.deb)
-    echo "$package_sha256  ${file[0]}" | sha256sum --check --quiet || fail "rust-src is not the pinned package"
-    mkdir -p "$work/package"
-    dpkg-deb --fsys-tarfile "${file[0]}" | tar -x -C "$work/package"
-    library=$work/package/usr/src/rustc-$release/library
-    [ -d "$library/std" ] || fail "the package holds no standard library"
-}
-
-# The toolchain with the standard library's source in it. Copied, so that the installed one stays as it is.
-prepare_sysroot() {
-    sysroot=$work/sysroot-$release
-    [ -e "$sysroot/.complete" ] && return
-    say "preparing a toolchain with the standard library's source (once)"
-    rm -rf "$sysroot"
-    mkdir -p "$work"
-    cp -a --reflink=auto "$(rustc --print sysroot)" "$sysroot"
-    local destination=$sysroot/lib/rustlib/src/rust
-    rm -rf "$destination/library"
-    mkdir -p "$destination"
-    local library=${RUST_SRC_LIBRARY:-}
-    [ -n "$library" ] || fetch_library
-    if [ -d "$library" ]; then
-        [ -d "$library/std" ] || fail "\`$library\` holds no \`std\`"
-        cp -aL "$library" "$destination/library"
-    else
-        mkdir -p "$work/unpacked"
-        tar -xzf "$library" -C "$work/unpacked"
-        [ -d "$work/unpacked/library/std" ] || fail "\`$library\` holds no \`library/std\`"
-        mv "$work/unpacked/library" "$destination/library"
-    fi
-    # Cargo builds the standard library with the versions that its lock file names.
-    [ -e "$destination/library/Cargo.lock" ] || fail "the standard library's source has no Cargo.lock"
-    touch "$sysroot/.complete"
-}
-
 # zig and cargo-zigbuild, as Python packages in an environment of their own.
 prepare_zig() {
     zig=$work/zig
@@ -115,7 +53,7 @@ on_mac_target() {
 }
 
 command -v clang >/dev/null || fail "clang is missing (Debian: apt install clang)"
-prepare_sysroot
+sysroot=$(.make/std-source)
 
 say "type-checking ${packages[*]} for $triple"
 on_mac_target check --quiet "${packages[@]}" --examples

@@ -17,7 +17,7 @@ pub(crate) fn initramfs(agent: &[u8], modules: &Chosen, seed: &[u8]) -> anyhow::
     archive.link("sbin/modprobe", "/init");
     archive.file("lib/modules/index", 0o644, modules.index.clone().into_bytes());
     for (name, content) in &modules.files {
-        archive.file(&format!("lib/modules/{name}.ko"), 0o644, content.clone());
+        archive.file(&format!("lib/modules/{name}"), 0o644, content.clone());
     }
     archive.file("lib/data-seed.zst", 0o644, seed.to_vec());
     compress(&archive.finish())

@@ -22,7 +22,8 @@ pub(crate) type Wanted = (String, String);
 
 /// The modules chosen, ready for the archive.
 pub(crate) struct Chosen {
-    /// File content by name.
+    /// File content by name: `NAME.ko` for those of the group `boot`, `NAME.ko.zst` for all others. The kernel unpacks
+    /// the whole archive before the first program runs, so what isn't needed by then is packed by itself.
     pub(crate) files: BTreeMap<String, Vec<u8>>,
     /// The index's text.
     pub(crate) index: String,
@@ -63,7 +64,14 @@ pub(crate) fn choose(wanted: &[Wanted], package: &Package) -> anyhow::Result<Cho
     }
     let graph = infos.iter().map(|(name, info)| (name.clone(), dependencies(info))).collect();
     let mut index = String::new();
+    let mut packed = BTreeMap::new();
     for (group, name) in in_order(wanted, &graph)? {
+        let module = files.remove(&name).with_context(|| format!("module `{name}` is listed twice"))?;
+        if group == "boot" {
+            packed.insert(format!("{name}.ko"), module);
+        } else {
+            packed.insert(format!("{name}.ko.zst"), zstd::encode_all(module.as_slice(), 19)?);
+        }
         writeln!(index, "{}", [&[group, name.clone()], graph[&name].as_slice()].concat().join(" "))?;
     }
     for (name, info) in &infos {
@@ -71,7 +79,7 @@ pub(crate) fn choose(wanted: &[Wanted], package: &Package) -> anyhow::Result<Cho
             writeln!(index, "alias {alias} {name}")?;
         }
     }
-    Ok(Chosen { files, index })
+    Ok(Chosen { files: packed, index })
 }
 
 fn dependencies(info: &[(String, String)]) -> Vec<String> {

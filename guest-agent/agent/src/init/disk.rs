@@ -14,6 +14,8 @@ use rustix::mount::{MountFlags, mount};
 use super::ext4::{self, Content};
 use super::seed;
 
+/// The module that drives it.
+pub(crate) const DRIVER: &str = "virtio_blk";
 /// The serial number that the host gives the data disk.
 const SERIAL: &str = "sampan-data";
 const SEED: &str = "/lib/data-seed.zst";

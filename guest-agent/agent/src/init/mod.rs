@@ -1,8 +1,8 @@
 //! The first process of the VM: brings up just enough for the engine, then supervises it, then powers off.
 //!
 //! ```text
-//! kernel ─▶ root, mounts ─▶ modules `boot` ─▶ settings ─▶ data disk ─▶ supervisor ─▶ unmount ─▶ power off
-//!                                                             │ refused: supervises the control port alone
+//! kernel ─▶ root, mounts ─┬▶ disk driver ─▶ data disk ─────┬▶ supervisor ─▶ unmount ─▶ power off
+//!                         └▶ other `boot` modules, settings ┘  │ refused: supervises the control port alone
 //! ```
 //!
 //! Everything that is not needed before the API answers is left to the engine's process, whose first act after
@@ -63,11 +63,17 @@ fn bring_up(record: &mut Record) -> anyhow::Result<()> {
     console::start_logging();
     record.reached("init");
     let modules = Modules::read()?;
-    modules.load_group(Group::Boot);
-    record.reached("modules");
-    mounts::rest()?;
-    settings::apply()?;
-    record.disk = disk::prepare(Path::new(DATA));
+    // The disk's way is the longest and mostly waits for the host, so it has a thread of its own until both are done.
+    let (disk, rest) = std::thread::scope(|scope| {
+        let disk = scope.spawn(|| {
+            modules.load(disk::DRIVER);
+            disk::prepare(Path::new(DATA))
+        });
+        let rest = bring_up_rest(&modules, record);
+        (disk.join(), rest)
+    });
+    rest?;
+    record.disk = disk.map_err(|_| anyhow::anyhow!("the data disk's thread ended early"))?;
     match &record.disk {
         DiskState::Ready { formatted: false } => record.reached("disk"),
         DiskState::Ready { formatted: true } => record.reached("disk (formatted)"),
@@ -81,6 +87,14 @@ fn bring_up(record: &mut Record) -> anyhow::Result<()> {
     }
     record.save()?;
     Ok(())
+}
+
+/// All but the disk.
+fn bring_up_rest(modules: &Modules, record: &mut Record) -> anyhow::Result<()> {
+    modules.load_group(Group::Boot);
+    record.reached("modules");
+    mounts::rest()?;
+    settings::apply()
 }
 
 /// Supervises the engine, or what stands in for it when it must not run.

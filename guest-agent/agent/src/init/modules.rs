@@ -3,11 +3,12 @@
 //! The image holds an index made at build time: modules in loading order with their dependencies, and the names
 //! that the kernel uses for them. The kernel runs `/sbin/modprobe`, a link to this program, whenever it misses
 //! one. So nothing has to wait for the background loading to be over: whoever needs a module first gets it.
+//! Modules that no boot needs are compressed one by one, so that the boot doesn't unpack them.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read as _};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -65,11 +66,12 @@ impl Modules {
 
     /// Loads a group in its order. What fails is logged, and the rest goes on.
     pub(crate) fn load_group(&self, group: Group) {
-        for (_, name) in self.order.iter().filter(|(of, _)| *of == group) {
-            if let Err(error) = load(name) {
-                tracing::error!(%error, "cannot load the kernel module `{name}`");
-            }
-        }
+        self.order.iter().filter(|(of, _)| *of == group).for_each(|(_, name)| load_or_log(name));
+    }
+
+    /// Loads one module with its dependencies.
+    pub(crate) fn load(&self, name: &str) {
+        self.resolve(name).into_iter().for_each(load_or_log);
     }
 
     /// What a name stands for: modules with their dependencies before them, each once.
@@ -103,15 +105,27 @@ impl Modules {
     }
 }
 
+fn load_or_log(name: &str) {
+    if let Err(error) = load(name) {
+        tracing::error!(%error, "cannot load the kernel module `{name}`");
+    }
+}
+
 /// Loads one module whose dependencies are there. To find it there already is no error.
 fn load(name: &str) -> io::Result<()> {
-    let path = Path::new(FOLDER).join(name).with_extension("ko");
-    let file = match File::open(&path) {
-        Ok(file) => file,
-        Err(_) if Path::new("/sys/module").join(name).exists() => return Ok(()),
-        Err(error) => return Err(error),
+    let plain = Path::new(FOLDER).join(name).with_extension("ko");
+    let packed = plain.with_extension("ko.zst");
+    let (path, loaded) = match (File::open(&plain), File::open(&packed)) {
+        (Ok(file), _) => (plain, rustix::system::finit_module(&file, c"", 0)),
+        (_, Ok(file)) => {
+            let mut module = Vec::new();
+            zstd::Decoder::new(file)?.read_to_end(&mut module)?;
+            (packed, rustix::system::init_module(&module, c""))
+        }
+        (_, Err(_)) if Path::new("/sys/module").join(name).exists() => return Ok(()),
+        (Err(error), _) => return Err(error),
     };
-    match rustix::system::finit_module(&file, c"", 0) {
+    match loaded {
         Ok(()) | Err(Errno::EXIST) => {
             // It is in the kernel now: the copy in the root, which is memory, can go.
             let _ = fs::remove_file(&path);

@@ -81,7 +81,9 @@ pub trait Hypervisor: Send + Sync {
     fn kind(&self) -> HypervisorKind;
 
     /// What will execute the guest's instructions (`kvm`, `tcg`, `apple`); none without a VM.
-    fn accelerator(&self) -> Option<String>;
+    fn accelerator(&self) -> Option<String> {
+        None
+    }
 
     /// Whether it needs kernel, initramfs and data disk.
     fn needs_image(&self) -> bool {
@@ -102,16 +104,21 @@ pub trait Hypervisor: Send + Sync {
 
 /// A machine that was powered on.
 pub trait Vm: Send + Sync {
-    /// Opens a vsock stream to a port of the guest. The stream knows no half-close: frame it.
-    fn connect(&self, port: u32) -> BoxFuture<'_, io::Result<BoxStream>>;
+    /// Opens a vsock stream to a port of the guest. The stream knows no half-close: frame it. Where no wall stands
+    /// there are no ports.
+    fn connect(&self, _port: u32) -> BoxFuture<'_, io::Result<BoxStream>> {
+        Box::pin(async { Err(io::ErrorKind::Unsupported.into()) })
+    }
 
     /// Waits until connections to the guest may be tried. Whether somebody listens there is another question.
     fn reachable(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {})
     }
 
-    /// Takes connections that the guest opens to `port` of the host.
-    fn listen(&self, port: u32) -> BoxFuture<'_, io::Result<Incoming>>;
+    /// Takes connections that the guest opens to `port` of the host. Where no wall stands nobody opens any.
+    fn listen(&self, _port: u32) -> BoxFuture<'_, io::Result<Incoming>> {
+        Box::pin(async { Ok(mpsc::channel(1).1) })
+    }
 
     /// Opens a stream to the engine's API, with half-close in both directions.
     fn connect_api(&self) -> BoxFuture<'_, io::Result<BoxStream>> {
@@ -148,6 +155,11 @@ pub fn from_settings(settings: &crate::settings::Settings) -> Result<Arc<dyn Hyp
             Err(Failure::new(crate::model::FailureKind::MissingDependency, message))
         }
     }
+}
+
+/// What a failure calls the thing that was started.
+pub(crate) fn noun(has_wall: bool) -> &'static str {
+    if has_wall { "VM" } else { "engine" }
 }
 
 fn name(kind: HypervisorKind) -> &'static str {

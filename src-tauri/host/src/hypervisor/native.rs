@@ -9,12 +9,12 @@ use std::sync::Arc;
 
 use rustix::process::Signal;
 use tokio::net::UnixStream;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
 use super::child::{Child, Program};
-use super::{BoxFuture, BoxStream, Exit, Hypervisor, Incoming, Vm, VmSpec};
+use super::{BoxFuture, BoxStream, Exit, Hypervisor, Vm, VmSpec};
 use crate::model::{Failure, FailureKind, HypervisorKind};
-use crate::settings::Settings;
+use crate::settings::{Settings, is_executable};
 
 /// Starts the engine on this machine.
 pub struct Native {
@@ -34,8 +34,17 @@ impl Native {
     }
 
     fn program(&self) -> Result<PathBuf, Failure> {
-        let missing = "the guest agent is not built: run `make guest-agent`";
-        self.agent.clone().ok_or_else(|| Failure::new(FailureKind::MissingDependency, missing))
+        let missing = match &self.agent {
+            Some(agent) if is_executable(agent) => return Ok(agent.clone()),
+            Some(agent) => {
+                format!(
+                    "the guest agent `{}` is not there, or is no program: run `make guest-agent`",
+                    agent.display()
+                )
+            }
+            None => "the guest agent is not built: run `make guest-agent`".to_owned(),
+        };
+        Err(Failure::new(FailureKind::MissingDependency, missing))
     }
 
     async fn launch(&self, spec: VmSpec) -> Result<Arc<dyn Vm>, Failure> {
@@ -87,20 +96,16 @@ impl Hypervisor for Native {
         HypervisorKind::Native
     }
 
-    fn accelerator(&self) -> Option<String> {
-        None
-    }
-
-    fn needs_image(&self) -> bool {
-        false
-    }
-
     fn check(&self) -> Result<(), Failure> {
         if !rustix::process::geteuid().is_root() {
             let message = "without a VM the engine needs root: use `sudo`, or the VM";
             return Err(Failure::new(FailureKind::MissingDependency, message));
         }
         self.program().map(drop)
+    }
+
+    fn needs_image(&self) -> bool {
+        false
     }
 
     fn start(&self, spec: VmSpec) -> BoxFuture<'_, Result<Arc<dyn Vm>, Failure>> {
@@ -116,15 +121,6 @@ struct Engine {
 }
 
 impl Vm for Engine {
-    fn connect(&self, _port: u32) -> BoxFuture<'_, io::Result<BoxStream>> {
-        Box::pin(async { Err(io::Error::from(io::ErrorKind::Unsupported)) })
-    }
-
-    fn listen(&self, _port: u32) -> BoxFuture<'_, io::Result<Incoming>> {
-        // Nobody will connect: the sender is gone.
-        Box::pin(async { Ok(mpsc::channel(1).1) })
-    }
-
     fn connect_api(&self) -> BoxFuture<'_, io::Result<BoxStream>> {
         Box::pin(async { Ok(Box::new(UnixStream::connect(&self.socket).await?) as BoxStream) })
     }
@@ -146,5 +142,27 @@ impl Vm for Engine {
 
     fn exited(&self) -> watch::Receiver<Option<Exit>> {
         self.exited.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_agent_that_is_not_there_is_named_with_the_remedy() {
+        let home = tempfile::tempdir().unwrap();
+        let said = |agent: Option<PathBuf>| {
+            let native = Native { agent, setpriv: None, data_root: home.path().to_owned() };
+            native.program().unwrap_err()
+        };
+        let absent = home.path().join("guest-agent");
+        let failure = said(Some(absent.clone()));
+        assert_eq!(failure.kind, FailureKind::MissingDependency);
+        assert!(failure.message.contains(&format!("`{}` is not there", absent.display())), "{failure}");
+        assert!(failure.message.contains("make guest-agent"), "{failure}");
+        std::fs::write(&absent, "no program").unwrap();
+        assert!(said(Some(absent)).message.contains("is no program"));
+        assert!(said(None).message.contains("is not built"));
     }
 }

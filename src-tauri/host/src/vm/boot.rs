@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::assets::{self, Image};
 use crate::fabric::Fabric;
-use crate::hypervisor::{Exit, Hypervisor, Vm, VmSpec};
+use crate::hypervisor::{Exit, Hypervisor, Vm, VmSpec, noun};
 use crate::model::{Failure, FailureKind, Stage};
 use crate::settings::Settings;
 
@@ -132,7 +132,7 @@ async fn come_up(
             None
         };
         reached(Stage::Agent);
-        let silent = || boot_failed("the engine did not answer within a minute of the VM's start", console);
+        let silent = || boot_failed("the engine did not answer within a minute of its start", console);
         timeout(ENGINE_WITHIN, meet_engine(vm)).await.map_err(|_| silent())??;
         Ok(agent)
     };
@@ -143,7 +143,8 @@ async fn come_up(
                 Some(Exit::Crashed(how)) => how,
                 _ => "it powered off".to_owned(),
             };
-            Err(boot_failed(&format!("the VM ended while it started: {how}"), console))
+            let noun = noun(vm.has_wall());
+            Err(boot_failed(&format!("the {noun} ended while it started: {how}"), console))
         }
     }
 }

@@ -16,7 +16,7 @@ use super::state::{Action, Input, STEADY_AFTER, State};
 use super::{assets, state};
 use crate::docker::context;
 use crate::docker::socket::{Api, Backend, DockerSocket};
-use crate::hypervisor::{BoxFuture, BoxStream, Exit, Vm};
+use crate::hypervisor::{BoxFuture, BoxStream, Exit, Vm, noun};
 use crate::model::{Failure, FailureKind, Stage, StageReport, VmState, VmStatus};
 
 /// Requests to the owner.
@@ -191,13 +191,13 @@ impl Owner {
                 self.apply(Input::BootFailed(failure)).await;
             }
             Event::Ended(exit) => {
-                self.live = None;
+                let noun = noun(self.live.take().is_none_or(|live| live.vm.has_wall()));
                 self.backend.send_replace(None);
                 let input = match exit {
                     Exit::PoweredOff => Input::PoweredOff,
                     Exit::Crashed(how) => {
-                        let failure =
-                            Failure::new(FailureKind::Crashed, format!("the VM ended by itself: {how}"));
+                        let message = format!("the {noun} ended by itself: {how}");
+                        let failure = Failure::new(FailureKind::Crashed, message);
                         Input::Crashed(failure.with_details(self.console_tail()))
                     }
                 };
@@ -392,7 +392,7 @@ fn shown(state: &state::State) -> VmState {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hypervisor::{Hypervisor, Incoming, VmSpec};
+    use crate::hypervisor::{Hypervisor, VmSpec};
     use crate::model::HypervisorKind;
     use crate::settings::{Environment, Settings};
     use std::collections::VecDeque;
@@ -422,9 +422,6 @@ mod tests {
         fn kind(&self) -> HypervisorKind {
             HypervisorKind::Native
         }
-        fn accelerator(&self) -> Option<String> {
-            None
-        }
         fn needs_image(&self) -> bool {
             false
         }
@@ -447,12 +444,6 @@ mod tests {
     }
 
     impl Vm for FakeVm {
-        fn connect(&self, _port: u32) -> BoxFuture<'_, io::Result<BoxStream>> {
-            Box::pin(async { Err(io::ErrorKind::Unsupported.into()) })
-        }
-        fn listen(&self, _port: u32) -> BoxFuture<'_, io::Result<Incoming>> {
-            Box::pin(async { Ok(mpsc::channel(1).1) })
-        }
         fn connect_api(&self) -> BoxFuture<'_, io::Result<BoxStream>> {
             let alive = self.exit.borrow().is_none();
             Box::pin(async move {
