@@ -173,7 +173,7 @@ impl Settings {
         if let Some(dir) = &self.image_dir {
             return dir.clone();
         }
-        let relative = PathBuf::from("vm-image/out").join(crate::vm::assets::ARCHITECTURE);
+        let relative = PathBuf::from("vm-image/out").join(crate::vm::Architecture::HOST.to_string());
         let packed = |dir: &PathBuf| {
             let bundle = dir.parent().map(|contents| contents.join("Resources/vm-image"));
             let tree = dir.parent().and_then(Path::parent).map(|tree| tree.join(&relative));

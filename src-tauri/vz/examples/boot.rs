@@ -17,7 +17,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         memory_mib: 1024,
         kernel: kernel.clone(),
         initramfs: initramfs.clone(),
-        command_line: host::vm::assets::command_line(apple.console_device()),
+        command_line: host::vm::Architecture::HOST.command_line(apple.console_device()),
         data_disk: data_disk.clone(),
         console: console.clone(),
         run_dir: std::env::temp_dir(),

@@ -15,7 +15,7 @@ use harness::{Vm, fixtures, settings};
 use host::{
     hypervisor::{Hypervisor, VmSpec, qemu::Qemu},
     settings::{Environment, Settings},
-    vm::assets,
+    vm::Architecture,
 };
 
 use crate::report::{Report, Times};
@@ -67,7 +67,7 @@ async fn do_nothing(home: &Path) -> anyhow::Result<Duration> {
         memory_mib: chosen.memory_mib(),
         kernel: image_dir.join("vmlinux"),
         initramfs,
-        command_line: assets::command_line("ttyS0"),
+        command_line: Architecture::HOST.command_line("ttyS0"),
         data_disk,
         console: console.clone(),
         run_dir: home.join("run"),

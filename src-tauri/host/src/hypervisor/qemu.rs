@@ -25,11 +25,16 @@ use super::qmp::Qmp;
 use super::{BoxFuture, BoxStream, Exit, Hypervisor, Incoming, Vm, VmSpec, kvm};
 use crate::model::{Failure, FailureKind, HypervisorKind};
 use crate::settings::{Accelerator, Settings};
-use crate::vm::assets::DATA_DISK_SERIAL;
+use crate::vm::Architecture;
+use crate::vm::assets::{DATA_DISK_SERIAL, Image};
 
-/// The emulator for this machine's architecture.
-const EMULATOR: &str =
-    if cfg!(target_arch = "aarch64") { "qemu-system-aarch64" } else { "qemu-system-x86_64" };
+/// The emulator of an architecture.
+fn emulator_name(architecture: Architecture) -> &'static str {
+    match architecture {
+        Architecture::Amd64 => "qemu-system-x86_64",
+        Architecture::Arm64 => "qemu-system-aarch64",
+    }
+}
 
 /// The program that gives a QEMU guest its vsock.
 const VSOCK_DAEMON: &str = "vhost-device-vsock";
@@ -45,6 +50,7 @@ const BACKLOG: usize = 128;
 
 /// Starts machines with QEMU.
 pub struct Qemu {
+    architecture: Architecture,
     emulator: Option<PathBuf>,
     vsock_daemon: Option<PathBuf>,
     setpriv: Option<PathBuf>,
@@ -53,10 +59,13 @@ pub struct Qemu {
 }
 
 impl Qemu {
-    /// QEMU as the settings say; its programs are looked up now.
+    /// QEMU as the settings say, for the architecture that their image is for; its programs are looked up now.
     pub fn new(settings: &Settings) -> Qemu {
+        // An image that can't be read is reported when it is opened.
+        let architecture = Image::architecture_of(&settings.image_dir()).unwrap_or(Architecture::HOST);
         Qemu {
-            emulator: settings.find_program(EMULATOR),
+            architecture,
+            emulator: settings.find_program(emulator_name(architecture)),
             vsock_daemon: settings.find_program(VSOCK_DAEMON),
             setpriv: settings.find_program("setpriv"),
             choice: settings.preferences.accelerator,
@@ -69,10 +78,9 @@ impl Qemu {
             let message = format!("`{name}`, which runs the VM on Linux, is not installed: {how}");
             Failure::new(FailureKind::MissingDependency, message)
         };
-        let emulator = self
-            .emulator
-            .clone()
-            .ok_or_else(|| missing(EMULATOR, "install QEMU (Debian: apt install qemu-system)"))?;
+        let emulator = self.emulator.clone().ok_or_else(|| {
+            missing(emulator_name(self.architecture), "install QEMU (Debian: apt install qemu-system)")
+        })?;
         let daemon = self.vsock_daemon.clone();
         let daemon = daemon.ok_or_else(|| {
             missing(VSOCK_DAEMON, "run `cargo install vhost-device-vsock`, or `make run`, which does")
@@ -81,8 +89,16 @@ impl Qemu {
     }
 
     async fn accelerator_for(&self, emulator: &Path, scratch: &Path) -> Result<&'static str, Failure> {
-        if self.choice == Accelerator::Tcg {
+        let foreign = self.architecture != Architecture::HOST;
+        if self.choice == Accelerator::Tcg || foreign && self.choice == Accelerator::Auto {
             return Ok("tcg");
+        }
+        if foreign {
+            let message = format!(
+                "KVM cannot run {} guests on this machine: set the accelerator to `auto` or `tcg`",
+                self.architecture
+            );
+            return Err(Failure::new(FailureKind::MissingDependency, message));
         }
         let probe = || async {
             if kvm::works(emulator, self.setpriv.clone(), scratch).await { "kvm" } else { "tcg" }
@@ -114,10 +130,15 @@ impl Qemu {
         socket_appears(&sockets.vhost, &vsock, PATIENCE)
             .await
             .map_err(|error| failed(VSOCK_DAEMON, error))?;
-        let qemu = Child::spawn(program(emulator, arguments(&spec, &sockets, accelerator))).await;
-        let qemu = qemu.map_err(|error| failed(EMULATOR, error))?;
-        socket_appears(&sockets.qmp, &qemu, PATIENCE).await.map_err(|error| failed(EMULATOR, error))?;
-        let qmp = Qmp::connect(&sockets.qmp).await.map_err(|error| failed(EMULATOR, error))?;
+        let arguments = arguments(&spec, &sockets, self.architecture, accelerator);
+        let powered_on = async {
+            let qemu = Child::spawn(program(emulator, arguments)).await?;
+            socket_appears(&sockets.qmp, &qemu, PATIENCE).await?;
+            let qmp = Qmp::connect(&sockets.qmp).await?;
+            Ok((qemu, qmp))
+        };
+        let (qemu, qmp) =
+            powered_on.await.map_err(|error| failed(emulator_name(self.architecture), error))?;
         let (report, exited) = watch::channel(None);
         let vm = Arc::new(Machine { sockets, qemu, vsock, qmp, exited });
         tokio::spawn(watch_over(vm.qemu.clone(), Arc::downgrade(&vm), log, report));
@@ -133,6 +154,7 @@ impl Hypervisor for Qemu {
     fn accelerator(&self) -> Option<String> {
         match self.choice {
             Accelerator::Tcg => Some("tcg".to_owned()),
+            _ if self.architecture != Architecture::HOST => Some("tcg".to_owned()),
             _ => self.chosen.get().map(|&name| name.to_owned()),
         }
     }
@@ -142,7 +164,10 @@ impl Hypervisor for Qemu {
     }
 
     fn console_device(&self) -> &'static str {
-        if cfg!(target_arch = "aarch64") { "ttyAMA0" } else { "ttyS0" }
+        match self.architecture {
+            Architecture::Amd64 => "ttyS0",
+            Architecture::Arm64 => "ttyAMA0",
+        }
     }
 
     fn start(&self, spec: VmSpec) -> BoxFuture<'_, Result<Arc<dyn Vm>, Failure>> {
@@ -227,12 +252,18 @@ fn value(path: &Path) -> String {
 }
 
 /// The whole command line of QEMU for a machine.
-fn arguments(spec: &VmSpec, sockets: &Sockets, accelerator: &str) -> Vec<OsString> {
-    let (machine, cpu) = match (cfg!(target_arch = "aarch64"), accelerator) {
-        (false, "kvm") => ("q35", "host"),
-        (false, _) => ("q35", "max"),
-        (true, "kvm") => ("virt,gic-version=host", "host"),
-        (true, _) => ("virt,gic-version=3", "max"),
+fn arguments(
+    spec: &VmSpec,
+    sockets: &Sockets,
+    architecture: Architecture,
+    accelerator: &str,
+) -> Vec<OsString> {
+    let (machine, cpu) = match (architecture, accelerator) {
+        (Architecture::Amd64, "kvm") => ("q35", "host"),
+        (Architecture::Amd64, _) => ("q35", "max"),
+        (Architecture::Arm64, "kvm") => ("virt,gic-version=host", "host"),
+        // The signed pointers of newer ones are dear to emulate.
+        (Architecture::Arm64, _) => ("virt,gic-version=3", "cortex-a76"),
     };
     let mut all: Vec<String> = Vec::new();
     let mut add = |name: &str, value: String| all.extend([format!("-{name}"), value]);
@@ -375,6 +406,18 @@ mod tests {
         }
     }
 
+    /// QEMU on a machine that has none of its programs.
+    fn nothing() -> Qemu {
+        Qemu {
+            architecture: Architecture::HOST,
+            emulator: None,
+            vsock_daemon: None,
+            setpriv: None,
+            choice: Accelerator::Tcg,
+            chosen: tokio::sync::OnceCell::new(),
+        }
+    }
+
     fn sockets() -> Sockets {
         Sockets {
             vsock: "/run/vm/vsock".into(),
@@ -384,13 +427,17 @@ mod tests {
         }
     }
 
+    fn amd64(accelerator: &str) -> Vec<OsString> {
+        arguments(&spec(), &sockets(), Architecture::Amd64, accelerator)
+    }
+
     fn follows(all: &[OsString], name: &str, value: &str) -> bool {
         all.windows(2).any(|pair| pair[0] == name && pair[1] == value)
     }
 
     #[test]
     fn the_memory_is_shared_with_the_vsock_daemon() {
-        let all = arguments(&spec(), &sockets(), "tcg");
+        let all = amd64("tcg");
         assert!(follows(&all, "-object", "memory-backend-memfd,id=mem,size=1024M,share=on"), "{all:?}");
         assert!(follows(&all, "-numa", "node,memdev=mem"));
         assert!(follows(&all, "-chardev", "socket,id=vsock,path=/run/vm/vhost"));
@@ -398,7 +445,7 @@ mod tests {
 
     #[test]
     fn a_comma_in_a_path_does_not_end_the_value() {
-        let all = arguments(&spec(), &sockets(), "tcg");
+        let all = amd64("tcg");
         assert!(
             follows(&all, "-drive", "if=none,id=data,format=raw,discard=unmap,file=/home/a,,b/data.img"),
             "{all:?}"
@@ -407,13 +454,35 @@ mod tests {
 
     #[test]
     fn the_host_processor_is_shown_only_with_kvm() {
-        assert!(follows(&arguments(&spec(), &sockets(), "kvm"), "-cpu", "host"));
-        assert!(follows(&arguments(&spec(), &sockets(), "tcg"), "-cpu", "max"));
+        assert!(follows(&amd64("kvm"), "-cpu", "host"));
+        assert!(follows(&amd64("tcg"), "-cpu", "max"));
+    }
+
+    #[test]
+    fn an_arm64_machine_has_an_interrupt_controller_for_many_processors() {
+        let all = arguments(&spec(), &sockets(), Architecture::Arm64, "tcg");
+        assert!(follows(&all, "-machine", "virt,gic-version=3"), "{all:?}");
+        assert!(follows(&all, "-cpu", "cortex-a76"));
+    }
+
+    #[tokio::test]
+    async fn a_foreign_architecture_is_emulated_and_kvm_refused_for_it() {
+        let foreign = match Architecture::HOST {
+            Architecture::Amd64 => Architecture::Arm64,
+            Architecture::Arm64 => Architecture::Amd64,
+        };
+        let chosen = |choice| async move {
+            let qemu = Qemu { architecture: foreign, choice, ..nothing() };
+            qemu.accelerator_for(Path::new("/bin/false"), Path::new("/nowhere")).await
+        };
+        assert_eq!(chosen(Accelerator::Auto).await, Ok("tcg"));
+        let failure = chosen(Accelerator::Kvm).await.unwrap_err();
+        assert!(failure.message.contains(&format!("{foreign} guests")), "{failure}");
     }
 
     #[test]
     fn a_reboot_ends_the_machine_and_no_default_device_is_there() {
-        let all = arguments(&spec(), &sockets(), "tcg");
+        let all = amd64("tcg");
         for flag in ["-no-reboot", "-nodefaults", "-no-user-config"] {
             assert!(all.iter().any(|argument| argument == flag), "{flag}");
         }
@@ -428,13 +497,7 @@ mod tests {
 
     #[test]
     fn a_missing_program_is_named_with_the_remedy() {
-        let qemu = Qemu {
-            emulator: Some("/bin/true".into()),
-            vsock_daemon: None,
-            setpriv: None,
-            choice: Accelerator::Tcg,
-            chosen: tokio::sync::OnceCell::new(),
-        };
+        let qemu = Qemu { emulator: Some("/bin/true".into()), ..nothing() };
         let failure = qemu.check().unwrap_err();
         assert_eq!(failure.kind, FailureKind::MissingDependency);
         assert!(failure.message.contains("`cargo install vhost-device-vsock`"), "{failure}");

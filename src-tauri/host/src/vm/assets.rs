@@ -1,7 +1,7 @@
 //! The files that a VM boots from, and the disk that it keeps its state on.
 //!
 //! The image (kernel and initramfs) is read-only and checked against its `manifest.json`; the data disk is a sparse
-//! raw file that grows and never shrinks. The kernel's command line is here too, because it belongs to the image.
+//! raw file that grows and never shrinks.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};
@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use super::Architecture;
 use crate::model::{DiskStatus, Failure, FailureKind};
 
 /// Room that the file system under the data disk must have before a VM is started on it.
@@ -19,12 +20,11 @@ const MIN_FREE: u64 = 512 << 20;
 /// The name by which the guest knows its data disk, as a virtio-blk serial number.
 pub const DATA_DISK_SERIAL: &str = "sampan-data";
 
-/// Docker's name of this machine's architecture.
-pub const ARCHITECTURE: &str = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
-
 /// The VM image, found whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Image {
+    /// Which processors it is for.
+    pub architecture: Architecture,
     /// The kernel as this architecture's loaders want it.
     pub kernel: PathBuf,
     /// The initramfs.
@@ -33,6 +33,7 @@ pub struct Image {
 
 #[derive(Debug, Deserialize)]
 struct Manifest {
+    arch: Architecture,
     outputs: Vec<Output>,
 }
 
@@ -62,16 +63,7 @@ struct FileFacts {
 impl Image {
     /// Finds the image in `dir` and checks it. `seal` is a file that remembers what was checked already.
     pub fn open(dir: &Path, seal: &Path) -> Result<Image, Failure> {
-        let manifest_path = dir.join("manifest.json");
-        let text = fs::read_to_string(&manifest_path).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => Failure::new(
-                FailureKind::MissingDependency,
-                format!("there is no VM image in `{}`: build it with `make vm-image`", dir.display()),
-            ),
-            _ => Failure::system(format!("cannot read `{}`", manifest_path.display()), error),
-        })?;
-        let manifest: Manifest = serde_json::from_str(&text)
-            .map_err(|error| bad(format!("`{}` is no image manifest: {error}", manifest_path.display())))?;
+        let (manifest, text) = Manifest::read(dir)?;
         let now = Seal { manifest: hex(&Sha256::digest(text.as_bytes())), files: facts(dir, &manifest)? };
         let known = fs::read(seal).ok().and_then(|bytes| serde_json::from_slice::<Seal>(&bytes).ok());
         if known.as_ref() != Some(&now) {
@@ -90,9 +82,31 @@ impl Image {
         let kernel = find(&["vmlinux", "Image"]);
         let initramfs = find(&["initramfs.img"]);
         match (kernel, initramfs) {
-            (Some(kernel), Some(initramfs)) => Ok(Image { kernel, initramfs }),
-            _ => Err(bad(format!("`{}` names no kernel or no initramfs", manifest_path.display()))),
+            (Some(kernel), Some(initramfs)) => Ok(Image { architecture: manifest.arch, kernel, initramfs }),
+            _ => Err(bad(format!("the manifest in `{}` names no kernel or no initramfs", dir.display()))),
         }
+    }
+
+    /// Which processors the image in `dir` is for, as far as its manifest can be read.
+    pub fn architecture_of(dir: &Path) -> Option<Architecture> {
+        Some(Manifest::read(dir).ok()?.0.arch)
+    }
+}
+
+impl Manifest {
+    /// Reads it; with its text.
+    fn read(dir: &Path) -> Result<(Manifest, String), Failure> {
+        let path = dir.join("manifest.json");
+        let text = fs::read_to_string(&path).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => Failure::new(
+                FailureKind::MissingDependency,
+                format!("there is no VM image in `{}`: build it with `make vm-image`", dir.display()),
+            ),
+            _ => Failure::system(format!("cannot read `{}`", path.display()), error),
+        })?;
+        let manifest = serde_json::from_str(&text)
+            .map_err(|error| bad(format!("`{}` is no image manifest: {error}", path.display())))?;
+        Ok((manifest, text))
     }
 }
 
@@ -205,20 +219,6 @@ pub fn disk_status(path: &Path) -> Option<DiskStatus> {
     Some(DiskStatus { path: path.to_owned(), size: meta.len(), used: meta.blocks() * 512 })
 }
 
-/// The kernel's command line for a console device.
-///
-/// A panic reboots at once, which ends the machine, so that a crash is seen when it happens. The rest spares
-/// the boot what no virtual machine has: a mouse port, serial ports, timer checks, self-tests of ciphers.
-pub fn command_line(console: &str) -> String {
-    let common = "quiet loglevel=4 panic=-1 random.trust_cpu=on cryptomgr.notests rcupdate.rcu_expedited=1";
-    let machine = if cfg!(target_arch = "x86_64") {
-        " no_timer_check i8042.noaux=1 i8042.nomux=1 i8042.nopnp=1 i8042.dumbkbd=1 8250.nr_uarts=1"
-    } else {
-        ""
-    };
-    format!("console={console} {common}{machine}")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -229,7 +229,11 @@ mod tests {
             serde_json::json!({ "name": name, "size": bytes.len(), "sha256": hex(&Sha256::digest(bytes)) })
         };
         let outputs = [entry("vmlinux", b"kernel"), entry("initramfs.img", b"files")];
-        fs::write(dir.join("manifest.json"), serde_json::json!({ "outputs": outputs }).to_string()).unwrap();
+        fs::write(
+            dir.join("manifest.json"),
+            serde_json::json!({ "arch": "arm64", "outputs": outputs }).to_string(),
+        )
+        .unwrap();
     }
 
     #[test]
@@ -237,6 +241,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         image(dir.path());
         let found = Image::open(dir.path(), &dir.path().join("seal")).unwrap();
+        assert_eq!(found.architecture, Architecture::Arm64);
+        assert_eq!(Image::architecture_of(dir.path()), Some(Architecture::Arm64));
         assert_eq!(found.kernel, dir.path().join("vmlinux"));
         assert_eq!(found.initramfs, dir.path().join("initramfs.img"));
     }
@@ -275,7 +281,7 @@ mod tests {
     #[test]
     fn a_manifest_cannot_reach_outside_its_directory() {
         let dir = tempfile::tempdir().unwrap();
-        let outputs = serde_json::json!({ "outputs": [{ "name": "../vmlinux", "size": 0, "sha256": "" }] });
+        let outputs = serde_json::json!({ "arch": "arm64", "outputs": [{ "name": "../vmlinux", "size": 0, "sha256": "" }] });
         fs::write(dir.path().join("manifest.json"), outputs.to_string()).unwrap();
         let failure = Image::open(dir.path(), &dir.path().join("seal")).unwrap_err();
         assert!(failure.message.contains("outside its directory"), "{failure}");

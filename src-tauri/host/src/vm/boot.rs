@@ -100,7 +100,7 @@ fn prepare(plan: &Plan) -> Result<(VmSpec, Option<String>), Failure> {
         memory_mib: settings.memory_mib(),
         kernel: PathBuf::new(),
         initramfs: PathBuf::new(),
-        command_line: assets::command_line(plan.hypervisor.console_device()),
+        command_line: String::new(),
         data_disk: paths.data_disk(),
         console,
         run_dir: paths.machine(),
@@ -109,6 +109,7 @@ fn prepare(plan: &Plan) -> Result<(VmSpec, Option<String>), Failure> {
         return Ok((spec, None));
     }
     let image = Image::open(&settings.image_dir(), &paths.run().join("image-seal.json"))?;
+    spec.command_line = image.architecture.command_line(plan.hypervisor.console_device());
     spec.kernel = image.kernel;
     spec.initramfs = image.initramfs;
     let size = u64::from(settings.preferences.disk_gib) << 30;
