@@ -54,6 +54,12 @@ pub enum ImageError {
     /// A platform that cannot be.
     #[error(transparent)]
     InvalidPlatform(#[from] InvalidPlatform),
+    /// Nothing to push.
+    #[error("{message}")]
+    NotTagged {
+        /// Which tag is missing.
+        message: String,
+    },
     /// A request that cannot be carried out as it stands.
     #[error("{message}")]
     InvalidRequest {
@@ -245,6 +251,16 @@ pub enum RegistryError {
         /// How.
         message: String,
     },
+    /// Credentials that the registry does not take.
+    #[error("login attempt to {url} failed with status: {status} {reason}")]
+    LoginRefused {
+        /// Where.
+        url: String,
+        /// HTTP status.
+        status: u16,
+        /// The status in words.
+        reason: &'static str,
+    },
     /// The registry stopped answering.
     #[error(
         "Get \"{url}\": registry did not answer for {seconds} s: request canceled (Client.Timeout exceeded)"
@@ -339,6 +355,7 @@ impl ImageError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::NoSuchImage { .. }
+            | Self::NotTagged { .. }
             | Self::PullAccessDenied { .. }
             | Self::RepositoryNotFound { .. }
             | Self::ManifestNotFound { .. }
@@ -352,7 +369,9 @@ impl ImageError {
             | Self::Pack(PackError::Reserved { .. } | PackError::TooDeep)
             | Self::Archive { .. } => ErrorKind::InvalidParameter,
             Self::Conflict { .. } => ErrorKind::Conflict,
-            Self::Registry(RegistryError::Unauthorized { .. }) => ErrorKind::Unauthorized,
+            Self::Registry(
+                RegistryError::Unauthorized { .. } | RegistryError::LoginRefused { status: 401, .. },
+            ) => ErrorKind::Unauthorized,
             Self::Registry(RegistryError::Malformed { .. }) => ErrorKind::Corrupt,
             Self::Registry(_) | Self::Cancelled => ErrorKind::Unavailable,
             Self::Shared(error) => error.kind(),

@@ -16,18 +16,25 @@ pub mod layer;
 pub mod registry;
 mod store;
 
+mod distribution;
 mod load;
 mod pull;
+mod push;
 mod save;
 
 pub use config::{ContainerConfig, HealthConfig, History, ImageConfig, RootFs};
 pub use digest::{Digest, ImageId, InvalidDigest};
+pub use distribution::Distribution;
 pub use error::{ErrorKind, ImageError, RegistryError, UnpackError};
 pub use platform::{InvalidPlatform, Platform};
 pub use progress::{LayerStage, LoadEvent, Progress, PullEvent, Pulled};
 pub use pull::PullRequest;
+pub use push::{PushEvent, PushRequest};
 pub use reference::{InvalidReference, Reference};
-pub use registry::{ClientCertificate, Credentials, Dial, HostCertificates, RegistryConfig, Stream, TcpDial};
+pub use registry::{
+    ClientCertificate, Credentials, Dial, HostCertificates, LoggedIn, RegistryConfig, SearchResult, Stream,
+    TcpDial,
+};
 pub use store::{
     HeldLayer, HistoryStep, Image, InUse, LayerInfo, Lease, Pruned, Removed, Store, StoreConfig,
 };

@@ -148,7 +148,7 @@ fn unpack<R: BufRead>(
         }
     })?;
     let record =
-        LayerRecord { references: 0, size: found.contents.size, tar_size: found.tar_size, blob: None };
+        LayerRecord { size: found.contents.size, tar_size: found.tar_size, ..LayerRecord::default() };
     let pin = inner.pin(found.diff_id);
     inner.publish(&pin, workspace.path(), record.clone())?;
     Ok((found.diff_id, pin, record))

@@ -147,5 +147,6 @@ fn record(found: &Ingested, blob: Option<Digest>, media_type: String) -> LayerRe
         size: found.contents.size,
         tar_size: found.tar_size,
         blob: blob.map(|digest| CompressedBlob { digest, size: found.blob_size, media_type }),
+        known: Vec::new(),
     }
 }

@@ -17,8 +17,8 @@ pub(crate) use flight::Flight;
 use crate::config::ImageConfig;
 use crate::manifest::{self, Descriptor, Document, Manifest};
 use crate::registry::{self, Credentials, RawManifest, RegistryConfig, Session};
-use crate::store::{Inner, NewImage};
-use crate::{ImageError, ImageId, Platform, PullEvent, Pulled, Reference, RegistryError, Store};
+use crate::store::{CompressedBlob, Inner, KnownBlob, LayerRecord, NewImage};
+use crate::{Digest, ImageError, ImageId, Platform, PullEvent, Pulled, Reference, RegistryError, Store};
 
 /// An index may name indexes; nobody nests them deeper.
 const MAX_DEPTH: usize = 3;
@@ -109,7 +109,7 @@ impl Pull {
             indexes: described.indexes,
             parent: None,
             references,
-            layers: pinned.records()?,
+            layers: pull.places(pinned.records()?, &described.manifest.layers),
         };
         let inner = Arc::clone(&pull.inner);
         // The pins live until the rows that take their place are written.
@@ -123,6 +123,21 @@ impl Pull {
         let what = if newer { "Downloaded newer image" } else { "Image is up to date" };
         pull.say(None, format!("Status: {what} for {}", pull.reference.familiar())).await;
         Ok(Pulled { image: id, digest, reference: pull.reference.clone(), newer })
+    }
+
+    /// Notes with each layer where it was found.
+    fn places(
+        &self,
+        mut records: Vec<(Digest, LayerRecord)>,
+        descriptors: &[Descriptor],
+    ) -> Vec<(Digest, LayerRecord)> {
+        let repository = self.reference.name();
+        for ((_, record), descriptor) in records.iter_mut().zip(descriptors) {
+            let Descriptor { digest, size, media_type, .. } = descriptor.clone();
+            let blob = CompressedBlob { digest, size, media_type };
+            record.remember(&KnownBlob { repository: repository.clone(), blob });
+        }
+        records
     }
 
     async fn say(&self, id: Option<String>, status: String) {
@@ -188,7 +203,7 @@ impl Pull {
 }
 
 /// The first registry that has the reference: mirrors, then the registry itself, then the same by plain HTTP.
-async fn find(
+pub(crate) async fn find(
     reference: &Reference,
     credentials: Option<&Credentials>,
     settings: &Arc<RegistryConfig>,
@@ -214,7 +229,7 @@ async fn find(
 }
 
 /// Gives a registry's answer dockerd's words.
-fn translate(error: ImageError, reference: &Reference) -> ImageError {
+pub(crate) fn translate(error: ImageError, reference: &Reference) -> ImageError {
     let ImageError::Registry(source) = error else { return error };
     let name = reference.familiar_name();
     match &source {

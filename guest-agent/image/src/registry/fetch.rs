@@ -31,20 +31,58 @@ pub(crate) fn sessions(
     settings: &Arc<RegistryConfig>,
 ) -> Vec<Session> {
     let domain = reference.domain();
-    let session = |base: String, credentials: Option<&Credentials>| {
-        let base = base.trim_end_matches('/').to_owned();
-        Session::new(Arc::clone(settings), base, reference.path().to_owned(), credentials.cloned())
-    };
+    let mut sessions = Vec::new();
     if domain == "docker.io" {
         // A mirror is not the registry that the credentials are for.
-        let mirrors = settings.mirrors.iter().map(|mirror| session(mirror.clone(), None));
-        return mirrors.chain([session(DEFAULT_REGISTRY.to_owned(), credentials)]).collect();
+        sessions.extend(settings.mirrors.iter().map(|mirror| {
+            let base = mirror.trim_end_matches('/').to_owned();
+            Session::new(Arc::clone(settings), base, reference.path().to_owned(), None)
+        }));
     }
-    let mut sessions = vec![session(format!("https://{domain}"), credentials)];
+    sessions.extend(direct(reference, credentials, settings));
+    sessions
+}
+
+/// The registry itself, by TLS and then, where that is allowed, without.
+pub(crate) fn direct(
+    reference: &Reference,
+    credentials: Option<&Credentials>,
+    settings: &Arc<RegistryConfig>,
+) -> Vec<Session> {
+    at(reference.domain(), reference.path(), credentials, settings)
+}
+
+/// As [`direct`], for a host and a repository there, which may be none.
+pub(crate) fn at(
+    domain: &str,
+    repository: &str,
+    credentials: Option<&Credentials>,
+    settings: &Arc<RegistryConfig>,
+) -> Vec<Session> {
+    let session =
+        |base: String| Session::new(Arc::clone(settings), base, repository.to_owned(), credentials.cloned());
+    if domain == "docker.io" {
+        return vec![session(DEFAULT_REGISTRY.to_owned())];
+    }
+    let mut sessions = vec![session(format!("https://{domain}"))];
     if settings.is_insecure(domain) {
-        sessions.push(session(format!("http://{domain}"), credentials));
+        sessions.push(session(format!("http://{domain}")));
     }
     sessions
+}
+
+/// The first of these that speaks HTTP at all, whatever it answers.
+pub(crate) async fn reachable(sessions: Vec<Session>) -> Result<Session, RegistryError> {
+    let mut problem = None;
+    for session in sessions {
+        let ask = Ask { path: "/v2/", ..Ask::default() };
+        match session.follow(&ask).await {
+            Ok(_) => return Ok(session),
+            Err(error) if is_about_the_way(&error) => problem = Some(error),
+            Err(error) => return Err(error),
+        }
+    }
+    Err(problem.unwrap_or_else(|| malformed("", "no registry to ask")))
 }
 
 /// Whether the next session may do better after this error.
@@ -63,7 +101,8 @@ impl Session {
         expected: Option<Digest>,
     ) -> Result<RawManifest, ImageError> {
         let path = format!("/v2/{}/manifests/{name}", self.repository);
-        let response = self.get(Ask { path: &path, accept: Some(ACCEPT_MANIFESTS), from: None }).await?;
+        let response =
+            self.request(Ask { path: &path, accept: Some(ACCEPT_MANIFESTS), ..Ask::default() }).await?;
         let media_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let media_type = media_type.map(|text| text.split(';').next().unwrap_or(text).trim().to_owned());
         let raw = self.read_all(response, &format!("{}{path}", self.base), MAX_MANIFEST).await?;
@@ -90,7 +129,7 @@ impl Session {
             )));
         }
         let path = format!("/v2/{}/blobs/{}", self.repository, descriptor.digest);
-        let response = self.get(Ask { path: &path, ..Ask::default() }).await?;
+        let response = self.request(Ask { path: &path, ..Ask::default() }).await?;
         let limit = usize::try_from(descriptor.size).unwrap_or(usize::MAX);
         let raw = self.read_all(response, &format!("{}{path}", self.base), limit).await?;
         let actual = Digest::of(&raw);
@@ -154,7 +193,7 @@ impl Session {
     ) -> Result<(), ImageError> {
         let url = format!("{}{path}", self.base);
         let from = (*received > 0).then_some(*received);
-        let response = self.get(Ask { path, accept: None, from }).await?;
+        let response = self.request(Ask { path, from, ..Ask::default() }).await?;
         // A server that does not know ranges begins anew: what is known already is passed over.
         let mut skip =
             if from.is_some() && response.status() != StatusCode::PARTIAL_CONTENT { *received } else { 0 };

@@ -139,7 +139,7 @@ impl Store {
         };
         let pin = inner.pin(found.diff_id);
         let record =
-            LayerRecord { references: 0, size: found.contents.size, tar_size: found.tar_size, blob: None };
+            LayerRecord { size: found.contents.size, tar_size: found.tar_size, ..LayerRecord::default() };
         inner.publish(&pin, workspace.path(), record)?;
         let record = pin.record().ok_or_else(|| ImageError::corrupt("a new layer is missing"))?;
         Ok(HeldLayer { pin, record })

@@ -216,6 +216,8 @@ impl Inner {
                 let config = Config { parsed: Arc::new(new.config), raw: new.raw_config.into() };
                 index.add_config(new.id, config);
                 changes.extend(counted(index, &new.layers));
+            } else {
+                changes.extend(remembered(index, &new.layers));
             }
             let old = old.unwrap_or_default();
             let record = ImageRecord {
@@ -229,6 +231,20 @@ impl Inner {
             changes.push(Change::PutImage(new.id, record));
             changes.extend(new.references.into_iter().map(|name| Change::PutReference(name, new.id)));
             Ok((changes, newer))
+        })
+    }
+
+    /// Notes that a repository has a layer.
+    pub(crate) fn remember(&self, diff_id: Digest, place: &super::KnownBlob) -> Result<(), ImageError> {
+        let fresh = LayerRecord { known: vec![place.clone()], ..LayerRecord::default() };
+        self.change(|index| Ok((remembered(index, &[(diff_id, fresh)]), ())))
+    }
+
+    /// Puts one more reference on an image, if it is still there.
+    pub(crate) fn refer(&self, reference: Reference, image: ImageId) -> Result<(), ImageError> {
+        self.change(|index| {
+            let there = index.image(&image).is_some();
+            Ok((there.then_some(Change::PutReference(reference, image)).into_iter().collect(), ()))
         })
     }
 
@@ -256,9 +272,22 @@ fn counted(index: &super::Index, layers: &[(Digest, LayerRecord)]) -> Vec<Change
         if row.blob.is_none() {
             row.blob.clone_from(&fresh.blob);
         }
+        for place in &fresh.known {
+            row.remember(place);
+        }
         row.references += 1;
     }
     rows.into_iter().map(|(diff_id, record)| Change::PutLayer(diff_id, record)).collect()
+}
+
+/// The layer rows with the places that these records name.
+fn remembered(index: &super::Index, layers: &[(Digest, LayerRecord)]) -> Vec<Change> {
+    let changed = |(diff_id, fresh): &(Digest, LayerRecord)| {
+        let mut row = index.layers.get(diff_id)?.clone();
+        let news = fresh.known.iter().fold(false, |news, place| row.remember(place) || news);
+        news.then_some(Change::PutLayer(*diff_id, row))
+    };
+    layers.iter().filter_map(changed).collect()
 }
 
 /// A reference first, then an id, then the beginning of one: docker's order.

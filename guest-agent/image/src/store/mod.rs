@@ -34,10 +34,10 @@ pub use commit::HeldLayer;
 pub use images::{HistoryStep, Lease};
 pub use remove::{InUse, Pruned, Removed};
 
-pub(crate) use blobs::MAX_BLOB;
+pub(crate) use blobs::{MAX_BLOB, read as read_blob};
 pub(crate) use images::NewImage;
 pub(crate) use layers::{Pin, Pins};
-pub(crate) use tables::{CompressedBlob, LayerRecord};
+pub(crate) use tables::{CompressedBlob, KnownBlob, LayerRecord};
 
 use crate::layer::UnpackLimits;
 use crate::{Digest, ImageConfig, ImageError, ImageId, Platform};
@@ -159,6 +159,12 @@ impl Store {
     pub(crate) fn inner(&self) -> &Arc<Inner> {
         &self.inner
     }
+}
+
+/// What is known of a layer that an image names.
+pub(crate) fn read_layer(inner: &Inner, diff_id: &Digest) -> Result<LayerRecord, ImageError> {
+    let missing = || ImageError::corrupt(format!("layer {diff_id} is missing"));
+    inner.index().layers.get(diff_id).cloned().ok_or_else(missing)
 }
 
 impl Inner {

@@ -43,6 +43,33 @@ pub(crate) struct LayerRecord {
     pub(crate) tar_size: u64,
     /// The compressed form that it came in.
     pub(crate) blob: Option<CompressedBlob>,
+    /// Repositories that have it, newest last, so that a push need not send it there again.
+    pub(crate) known: Vec<KnownBlob>,
+}
+
+/// A repository that has a layer, and in which form.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct KnownBlob {
+    /// With its registry: `docker.io/library/busybox`.
+    pub(crate) repository: String,
+    #[serde(flatten)]
+    pub(crate) blob: CompressedBlob,
+}
+
+/// More places than a push asks.
+const MAX_KNOWN: usize = 16;
+
+impl LayerRecord {
+    /// Notes a place; true if it is news.
+    pub(crate) fn remember(&mut self, place: &KnownBlob) -> bool {
+        if self.known.last() == Some(place) {
+            return false;
+        }
+        self.known.retain(|known| known != place);
+        self.known.push(place.clone());
+        self.known.drain(..self.known.len().saturating_sub(MAX_KNOWN));
+        true
+    }
 }
 
 /// The compressed form of a layer, as a manifest describes it.
