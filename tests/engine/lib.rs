@@ -13,6 +13,7 @@ mod listeners;
 mod logs;
 mod network;
 mod recovery;
+mod registries;
 mod system;
 mod volumes;
 

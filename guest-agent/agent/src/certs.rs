@@ -12,8 +12,13 @@ use image::{ClientCertificate, HostCertificates};
 /// Where dockerd looks.
 pub(crate) const FOLDER: &str = "/etc/docker/certs.d";
 
+/// Reads several folders; a later one's hosts win.
+pub(crate) fn read_all(folders: &[&Path]) -> BTreeMap<String, HostCertificates> {
+    folders.iter().flat_map(|folder| read(folder)).collect()
+}
+
 /// Reads every host's folder. What cannot be read is logged: a registry that needs it will fail with its name.
-pub(crate) fn read(folder: &Path) -> BTreeMap<String, HostCertificates> {
+fn read(folder: &Path) -> BTreeMap<String, HostCertificates> {
     let hosts = sorted(folder).into_iter().filter(|path| path.is_dir());
     hosts.filter_map(|path| Some((path.file_name()?.to_str()?.to_owned(), host(&path)))).collect()
 }

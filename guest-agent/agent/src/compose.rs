@@ -162,7 +162,11 @@ async fn start_engine(
         } else {
             Publishing::Native
         },
-        registry_certificates: certs::read(Path::new(certs::FOLDER)),
+        proxies: options.proxies(),
+        registry_certificates: certs::read_all(&[
+            Path::new(certs::FOLDER),
+            &options.data_root.join("certs.d"),
+        ]),
         egress_port: options.vm.then_some(fabric::egress::REDIRECT_PORT),
         vm: options.vm,
     };

@@ -12,10 +12,11 @@ enum Shape {
     List,
     Pairs,
     Pools,
+    Member(&'static str),
 }
 
 /// Key of the file, option of the command line, shape of the value.
-const KEYS: [(&str, &str, Shape); 27] = [
+const KEYS: [(&str, &str, Shape); 30] = [
     ("bip", "bip", Shape::Text),
     ("bridge", "bridge", Shape::Text),
     ("cgroup-parent", "cgroup-parent", Shape::Text),
@@ -36,6 +37,9 @@ const KEYS: [(&str, &str, Shape); 27] = [
     ("log-level", "log-level", Shape::Text),
     ("log-opts", "log-opt", Shape::Pairs),
     ("pidfile", "pidfile", Shape::Text),
+    ("proxies", "http-proxy", Shape::Member("http-proxy")),
+    ("proxies", "https-proxy", Shape::Member("https-proxy")),
+    ("proxies", "no-proxy", Shape::Member("no-proxy")),
     ("registry-mirrors", "registry-mirror", Shape::List),
     ("shutdown-timeout", "shutdown-timeout", Shape::Number),
     ("tls", "tls", Shape::Switch),
@@ -87,6 +91,10 @@ fn values(shape: Shape, value: &Value) -> Option<Vec<String>> {
             .iter()
             .map(|(key, value)| Some(format!("{key}={}", value.as_str()?)))
             .collect::<Option<_>>()?,
+        Shape::Member(name) => match value.as_object()?.get(name) {
+            None | Some(Value::Null) => Vec::new(),
+            Some(value) => vec![text(value)?],
+        },
         Shape::Pools => value
             .as_array()?
             .iter()

@@ -49,6 +49,15 @@ pub(crate) struct Options {
     /// A registry that may be used without a trusted certificate.
     #[arg(long, value_name = "HOST")]
     pub(crate) insecure_registry: Vec<String>,
+    /// The proxy for `http://` registries; by default what `HTTP_PROXY` says.
+    #[arg(long, value_name = "URL")]
+    pub(crate) http_proxy: Option<String>,
+    /// The proxy for `https://` registries; by default what `HTTPS_PROXY` says.
+    #[arg(long, value_name = "URL")]
+    pub(crate) https_proxy: Option<String>,
+    /// Hosts that are reached without a proxy; by default what `NO_PROXY` says.
+    #[arg(long, value_name = "HOSTS")]
+    pub(crate) no_proxy: Option<String>,
     /// A name server of containers.
     #[arg(long, value_name = "IP")]
     pub(crate) dns: Vec<String>,
@@ -159,6 +168,18 @@ impl Options {
         })
     }
 
+    /// Through which proxies registries are reached.
+    pub(crate) fn proxies(&self) -> image::Proxies {
+        let or_environment = |given: &Option<String>, name: &str| {
+            given.clone().or_else(|| environment(name)).or_else(|| environment(&name.to_lowercase()))
+        };
+        image::Proxies {
+            http: or_environment(&self.http_proxy, "HTTP_PROXY").unwrap_or_default(),
+            https: or_environment(&self.https_proxy, "HTTPS_PROXY").unwrap_or_default(),
+            exceptions: or_environment(&self.no_proxy, "NO_PROXY").unwrap_or_default(),
+        }
+    }
+
     fn shm_size(&self) -> anyhow::Result<i64> {
         self.default_shm_size.as_deref().map_or(Ok(0), size)
     }
@@ -188,6 +209,11 @@ impl Options {
             shutdown_timeout: self.shutdown_timeout,
         })
     }
+}
+
+/// A variable of the environment that is set to something.
+fn environment(name: &str) -> Option<String> {
+    std::env::var_os(name)?.into_string().ok().filter(|value| !value.is_empty())
 }
 
 /// The parser's complaint in dockerd's words, where clients and people know those.

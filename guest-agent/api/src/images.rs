@@ -2,7 +2,7 @@
 
 use std::io;
 
-use engine::images::{ImageListOptions, PullRequest};
+use engine::images::{ImageListOptions, ImportRequest, PullRequest, PushRequest, SearchOptions};
 use futures_util::StreamExt;
 use http::StatusCode;
 use http_body_util::BodyDataStream;
@@ -32,12 +32,12 @@ pub(crate) async fn route(call: Call, method: &str, path: &[&str]) -> Result {
                 call.query.all("names").flat_map(|names| names.split(',')).map(str::to_owned).collect();
             save(call, names).await
         }
-        ("GET", ["search"]) => Err(ApiError::not_implemented("searching for images")),
+        ("GET", ["search"]) => search(call).await,
         ("GET", [name @ .., "json"]) => inspect(call, &name.join("/")).await,
         ("GET", [name @ .., "history"]) => history(call, &name.join("/")).await,
         ("GET", [name @ .., "get"]) => save(call, vec![name.join("/")]).await,
         ("POST", [name @ .., "tag"]) => tag(call, name.join("/")).await,
-        ("POST", [_, .., "push"]) => Err(ApiError::not_implemented("pushing an image")),
+        ("POST", [name @ .., "push"]) if !name.is_empty() => push(call, name.join("/")).await,
         ("DELETE", name) if !name.is_empty() => remove(call, name.join("/")).await,
         _ => Err(ApiError::page_not_found()),
     }
@@ -61,7 +61,7 @@ async fn list(call: Call) -> Result {
 /// `POST /images/create`
 async fn create(call: Call) -> Result {
     let Some(image) = call.query.text("fromImage") else {
-        return Err(ApiError::not_implemented("importing an image"));
+        return import(call).await;
     };
     let request = PullRequest {
         image: image.to_owned(),
@@ -72,12 +72,66 @@ async fn create(call: Call) -> Result {
     progress::answer(call.engine.images().pull(request).await?).await
 }
 
+/// `POST /images/create` with `fromSrc`
+async fn import(call: Call) -> Result {
+    let Some(source) = call.query.text("fromSrc") else {
+        return Err(ApiError::invalid("one of fromImage and fromSrc must be given"));
+    };
+    let text = |name| call.query.get(name).unwrap_or_default().to_owned();
+    let request = ImportRequest {
+        source: source.to_owned(),
+        repository: text("repo"),
+        tag: text("tag"),
+        message: text("message"),
+        changes: call.query.all("changes").map(str::to_owned).collect(),
+        platform: call.query.text("platform").map(str::to_owned),
+    };
+    let content = BodyDataStream::new(call.body).map(|data| data.map_err(io::Error::other));
+    progress::answer(call.engine.images().import(request, Box::pin(content)).await?).await
+}
+
+/// `POST /images/{name}/push`
+async fn push(mut call: Call, image: String) -> Result {
+    call.discard_body().await?;
+    let request = PushRequest {
+        image,
+        tag: call.query.text("tag").map(str::to_owned),
+        platform: call.query.text("platform").map(str::to_owned),
+        credentials: registry_auth::decode(call.headers.get("x-registry-auth"))?,
+    };
+    progress::answer(call.engine.images().push(request).await?).await
+}
+
+/// `GET /images/search`
+async fn search(call: Call) -> Result {
+    let options = SearchOptions {
+        term: call.query.get("term").unwrap_or_default().to_owned(),
+        limit: call.query.number("limit")?,
+        filters: call.query.filters()?,
+        credentials: registry_auth::decode(call.headers.get("x-registry-auth"))?,
+    };
+    Ok(body::json(StatusCode::OK, &call.engine.images().search(options).await?))
+}
+
+/// `POST /auth`
+pub(crate) async fn log_in(mut call: Call) -> Result {
+    let login = registry_auth::unpack(call.json().await?);
+    Ok(body::json(StatusCode::OK, &call.engine.images().log_in(login).await?))
+}
+
+/// `GET /distribution/{name}/json`
+pub(crate) async fn describe(call: Call, name: &str) -> Result {
+    let login = registry_auth::decode(call.headers.get("x-registry-auth"))?;
+    Ok(body::json(StatusCode::OK, &call.engine.images().describe(name, login).await?))
+}
+
 /// `POST /images/load`
 async fn load(call: Call) -> Result {
     let quiet = call.query.flag("quiet");
+    let platform = call.query.text("platform").map(str::to_owned);
     let archive =
         StreamReader::new(BodyDataStream::new(call.body).map(|data| data.map_err(io::Error::other)));
-    progress::answer(call.engine.images().load(archive, quiet).await?).await
+    progress::answer(call.engine.images().load(archive, quiet, platform.as_deref()).await?).await
 }
 
 /// `POST /images/prune`
@@ -89,7 +143,7 @@ async fn prune(call: Call) -> Result {
 
 /// `GET /images/get` and `GET /images/{name}/get`
 async fn save(call: Call, names: Vec<String>) -> Result {
-    let archive = call.engine.images().save(names).await?;
+    let archive = call.engine.images().save(names, call.query.text("platform")).await?;
     Ok(body::with_type(StatusCode::OK, "application/x-tar", Body::Stream(archive)))
 }
 

@@ -15,7 +15,7 @@ fn is_empty(login: &Credentials) -> bool {
 }
 
 /// Fills user name and password from `auth` where only that is given, as in old configuration files.
-fn unpack(mut login: Credentials) -> Credentials {
+pub(crate) fn unpack(mut login: Credentials) -> Credentials {
     if login.username.is_empty()
         && let Some(pair) = base64_any(&login.auth).and_then(|bytes| String::from_utf8(bytes).ok())
         && let Some((username, password)) = pair.split_once(':')

@@ -70,6 +70,10 @@ async fn dispatch(
         ["_ping" | "version" | "info" | "events" | "system", ..] => {
             system::route(call, method, &segments).await
         }
+        ["auth"] if method == "POST" => images::log_in(call).await,
+        ["distribution", name @ .., "json"] if method == "GET" && !name.is_empty() => {
+            images::describe(call, &name.join("/")).await
+        }
         ["commit"] if method == "POST" => archive::commit(call).await,
         _ => unserved::route(method, &segments),
     }

@@ -29,10 +29,6 @@ pub(crate) fn route(method: &str, path: &[&str]) -> Result<Answer, ApiError> {
         }
         ("POST", ["build"] | ["session"] | ["grpc"]) => Err(ApiError::not_implemented("building images")),
         ("POST", ["build", "cancel"]) => Err(ApiError::not_implemented("building images")),
-        ("POST", ["auth"]) => Err(ApiError::not_implemented("checking a registry login")),
-        ("GET", ["distribution", _, .., "json"]) => {
-            Err(ApiError::not_implemented("inspecting an image in its registry"))
-        }
         _ => Err(ApiError::page_not_found()),
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-pub use image::{Dial, HostCertificates, Stream, TcpDial};
+pub use image::{Dial, HostCertificates, Proxies, Stream, TcpDial};
 pub use network::{BoxFuture, PublishError, PublishSpec, PublishedPort, Publisher, Publishing};
 
 /// Everything [`crate::Engine::start`] needs.
@@ -25,6 +25,8 @@ pub struct EngineConfig {
     pub publishing: Publishing,
     /// Who opens connections to registries.
     pub dial: Arc<dyn Dial>,
+    /// Through which proxies registries are reached.
+    pub proxies: Proxies,
     /// Certificates for registries, by `host` or `host:port`.
     pub registry_certificates: BTreeMap<String, HostCertificates>,
     /// A listener on this machine that takes the containers' outgoing connections (in the VM).

@@ -76,6 +76,7 @@ pub(crate) fn info(engine: &Engine) -> SystemInfo {
     let count = |fits: fn(&State) -> bool| states.iter().filter(|state| fits(state)).count();
     let running = count(|state| matches!(state, State::Running { .. }));
     let paused = count(|state| matches!(state, State::Paused { .. }));
+    let proxies = config.proxies.masked();
     let mut security = Vec::new();
     if host.seccomp {
         security.push("name=seccomp,profile=builtin".to_owned());
@@ -125,9 +126,9 @@ pub(crate) fn info(engine: &Engine) -> SystemInfo {
         index_server_address: "https://index.docker.io/v1/",
         registry_config: registries(&config.options),
         generic_resources: None,
-        http_proxy: String::new(),
-        https_proxy: String::new(),
-        no_proxy: String::new(),
+        http_proxy: proxies.http,
+        https_proxy: proxies.https,
+        no_proxy: proxies.exceptions,
         name: uname.nodename().to_string_lossy().into_owned(),
         labels: config.options.labels.clone(),
         experimental_build: false,

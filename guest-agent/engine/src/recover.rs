@@ -124,6 +124,7 @@ fn registries(config: &EngineConfig) -> image::RegistryConfig {
         mirrors: config.options.registry_mirrors.clone(),
         insecure: config.options.insecure_registries.iter().cloned().collect(),
         dial: config.dial.clone(),
+        proxies: config.proxies.clone(),
         certificates: config.registry_certificates.clone(),
         ..image::RegistryConfig::default()
     }

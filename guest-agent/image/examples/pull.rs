@@ -45,7 +45,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     remove(&store, reference)?;
 
     let begun = Instant::now();
-    let mut events = store.load(std::io::Cursor::new(archive));
+    let mut events = store.load(std::io::Cursor::new(archive), None);
     while let Some(event) = events.recv().await {
         if let LoadEvent::Error(error) = event {
             return Err(error.sentence().into());

@@ -105,6 +105,12 @@ pub enum ImageError {
         /// The platform that was wanted.
         platform: Platform,
     },
+    /// Nothing for the platform that was asked for.
+    #[error("{message}")]
+    PlatformNotFound {
+        /// Which, and where it was looked for.
+        message: String,
+    },
     /// One image, for another platform than the one asked for.
     #[error(
         "image with reference {reference} was found but its platform ({actual}) does not match the specified platform ({wanted})"
@@ -356,6 +362,7 @@ impl ImageError {
         match self {
             Self::NoSuchImage { .. }
             | Self::NotTagged { .. }
+            | Self::PlatformNotFound { .. }
             | Self::PullAccessDenied { .. }
             | Self::RepositoryNotFound { .. }
             | Self::ManifestNotFound { .. }

@@ -32,8 +32,8 @@ pub use pull::PullRequest;
 pub use push::{PushEvent, PushRequest};
 pub use reference::{InvalidReference, Reference};
 pub use registry::{
-    ClientCertificate, Credentials, Dial, HostCertificates, LoggedIn, RegistryConfig, SearchResult, Stream,
-    TcpDial,
+    ClientCertificate, Credentials, Dial, HostCertificates, LoggedIn, Proxies, RegistryConfig, SearchResult,
+    Stream, TcpDial,
 };
 pub use store::{
     HeldLayer, HistoryStep, Image, InUse, LayerInfo, Lease, Pruned, Removed, Store, StoreConfig,

@@ -22,6 +22,8 @@ struct Line<'a> {
     progress: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    aux: Option<&'a serde_json::Value>,
     #[serde(rename = "errorDetail", skip_serializing_if = "Option::is_none")]
     error_detail: Option<ErrorDetail<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -69,6 +71,9 @@ fn render(news: &Progress) -> Bytes {
             detail: Some(Detail { current: *current, total: *total }),
             ..Line::default()
         },
+        Progress::Aux(document) => {
+            Line { detail: Some(Detail { current: 0, total: 0 }), aux: Some(document), ..Line::default() }
+        }
         Progress::Stream(text) => Line { stream: Some(text), ..Line::default() },
         Progress::Failed(error) => Line {
             error_detail: Some(ErrorDetail { message: &error.message }),

@@ -16,6 +16,7 @@ pub(crate) use compression::{is_compressed, open as decompress};
 pub(crate) use ingest::{Arrival, Ingested, Input, Promise, Workspace, ingest};
 pub use pack::{Pack, PackError};
 pub(crate) use rebuild::rebuild;
+pub(crate) use unpack::is_opaque;
 
 /// The files of a layer, in its directory.
 pub(crate) const DIFF: &str = "diff";

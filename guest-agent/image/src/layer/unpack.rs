@@ -431,6 +431,12 @@ fn set_opaque(directory: &impl AsFd, path: &[u8]) -> Result<(), UnpackError> {
         .map_err(|errno| failed("make opaque", path, errno))
 }
 
+/// Whether a directory of a layer hides what lower layers have in it.
+pub(crate) fn is_opaque(directory: &Path) -> bool {
+    let mut value = [0; 1];
+    rustix::fs::lgetxattr(directory, OPAQUE_ATTRIBUTE, &mut value[..]) == Ok(1) && value == *b"y"
+}
+
 pub(super) fn is_whiteout(status: &rustix::fs::Stat) -> bool {
     FileType::from_raw_mode(status.st_mode) == FileType::CharacterDevice && status.st_rdev == 0
 }

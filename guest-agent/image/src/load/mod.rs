@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use crate::layer::Arrival;
 use crate::pull::blocking;
 use crate::store::{Inner, LayerRecord, NewImage, Pin};
-use crate::{Digest, ImageError, LoadEvent, Store};
+use crate::{Digest, ImageError, LoadEvent, Platform, Store};
 
 /// Bytes read from the client at once.
 const PIECE: usize = 128 * 1024;
@@ -36,15 +36,19 @@ struct Content {
 }
 
 impl Store {
-    /// Loads the images of an archive. The last event is `Done` or `Error`; dropping the receiver gives the load up.
+    /// Loads the images of an archive, or those for one platform. The last event is `Done` or `Error`; dropping the receiver gives the load up.
     ///
     /// Call it within a tokio runtime.
-    pub fn load(&self, archive: impl AsyncRead + Send + Unpin + 'static) -> mpsc::Receiver<LoadEvent> {
+    pub fn load(
+        &self,
+        archive: impl AsyncRead + Send + Unpin + 'static,
+        platform: Option<Platform>,
+    ) -> mpsc::Receiver<LoadEvent> {
         let (events, receiver) = mpsc::channel(64);
         let inner = Arc::clone(self.inner());
         tokio::spawn(async move {
             let outcome = tokio::select! {
-                outcome = run(inner, archive, events.clone()) => outcome,
+                outcome = run(inner, archive, platform, events.clone()) => outcome,
                 () = events.closed() => Err(ImageError::Cancelled),
             };
             let last = match outcome {
@@ -61,6 +65,7 @@ impl Store {
 async fn run(
     inner: Arc<Inner>,
     archive: impl AsyncRead + Send + Unpin,
+    platform: Option<Platform>,
     events: mpsc::Sender<LoadEvent>,
 ) -> Result<(), ImageError> {
     let (sink, arrivals) = mpsc::channel(QUEUE);
@@ -76,7 +81,7 @@ async fn run(
     };
     blocking(move || {
         let Content { documents, layers, links, pins } = content;
-        let images = plan::images(&documents, &layers, &links)?;
+        let images = plan::for_platform(plan::images(&documents, &layers, &links)?, platform.as_ref())?;
         // Layers that the archive left out because the store has them.
         let mut kept = Vec::new();
         for image in images {

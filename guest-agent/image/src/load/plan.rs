@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use crate::config::ImageConfig;
 use crate::manifest::{Document, Manifest};
-use crate::{Digest, ImageError, ImageId, Reference};
+use crate::{Digest, ImageError, ImageId, Platform, Reference};
 
 /// An index may name indexes; nobody nests them deeper.
 const MAX_DEPTH: usize = 3;
@@ -63,6 +63,20 @@ pub(super) fn images(
 
 fn invalid(what: String) -> ImageError {
     ImageError::Archive { what }
+}
+
+/// Those of the images that are for the platform, if one was asked for.
+pub(super) fn for_platform(
+    mut images: Vec<Planned>,
+    platform: Option<&Platform>,
+) -> Result<Vec<Planned>, ImageError> {
+    let Some(wanted) = platform else { return Ok(images) };
+    images.retain(|image| wanted.distance(&image.config.platform()).is_some());
+    if images.is_empty() {
+        let message = format!("requested platform ({wanted}) not found in the image archive");
+        return Err(ImageError::PlatformNotFound { message });
+    }
+    Ok(images)
 }
 
 impl Files<'_> {

@@ -138,15 +138,7 @@ fn chosen(
             continue;
         }
         let Some(image) = index.image(id) else { continue };
-        if let Some(wanted) = platform
-            && wanted.distance(&image.platform).is_none()
-        {
-            return Err(ImageError::PlatformMismatch {
-                reference: known.familiar(),
-                wanted: Box::new(wanted.clone()),
-                actual: Box::new(image.platform.clone()),
-            });
-        }
+        store.require_platform(&known.familiar(), platform)?;
         found.push(Tagged { tag: tag.to_owned(), image: Arc::clone(image), _lease: store.hold(id)? });
     }
     if found.is_empty() {

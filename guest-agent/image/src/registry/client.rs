@@ -4,7 +4,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_RANGE, CONTENT_TYPE, LOCATION, RANGE, USER_AGENT};
+use http::header::{
+    ACCEPT, AUTHORIZATION, CONTENT_RANGE, CONTENT_TYPE, LOCATION, PROXY_AUTHORIZATION, RANGE, USER_AGENT,
+};
 use http::{Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -13,7 +15,7 @@ use hyper_util::rt::TokioExecutor;
 
 use super::answer::{challenges, explain, retry_after};
 use super::connect::{ConnectError, Connector};
-use super::settings::{Credentials, RegistryConfig};
+use super::settings::{Credentials, RegistryConfig, host_of};
 use super::token::Authorization;
 use super::url::{resolve, same_host};
 use crate::RegistryError;
@@ -160,10 +162,19 @@ impl Session {
 
     pub(super) async fn send(
         &self,
-        request: http::request::Builder,
+        mut request: http::request::Builder,
         body: Bytes,
         url: &str,
     ) -> Result<Response<Incoming>, RegistryError> {
+        // In a tunnel the proxy was told already, and the host must not be.
+        let plain = request.uri_ref().filter(|uri| uri.scheme_str() == Some("http"));
+        let proxy = plain.and_then(|uri| {
+            let host = host_of(uri.host().unwrap_or_default());
+            self.settings.proxies.of(false, host, uri.port_u16().unwrap_or(80))
+        });
+        if let Some(value) = proxy.and_then(|proxy| proxy.authorization) {
+            request = request.header(PROXY_AUTHORIZATION, value);
+        }
         // The answer begins when what is sent has arrived, and that may take its time, too.
         let sending = Duration::from_secs(body.len() as u64 / SLOWEST);
         let request = request

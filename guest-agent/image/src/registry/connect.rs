@@ -16,6 +16,7 @@ use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::dial::Stream;
+use super::proxy::Proxy;
 use super::settings::{RegistryConfig, host_of};
 use super::verify::{TrustAnyone, TrustListed};
 
@@ -39,7 +40,11 @@ pub(super) enum ConnectError {
 }
 
 /// A connection, plain or not.
-pub(super) struct Wire(Box<dyn Stream>);
+pub(super) struct Wire {
+    stream: Box<dyn Stream>,
+    /// At its other end is a proxy, which must be told whole addresses.
+    proxied: bool,
+}
 
 impl Connector {
     pub(super) fn new(settings: Arc<RegistryConfig>) -> Connector {
@@ -49,20 +54,49 @@ impl Connector {
     async fn connect(self, uri: Uri) -> Result<TokioIo<Wire>, ConnectError> {
         let limit = self.settings.connect_timeout;
         match tokio::time::timeout(limit, self.connect_slowly(&uri)).await {
-            Ok(outcome) => outcome.map(|stream| TokioIo::new(Wire(stream))),
+            Ok(outcome) => outcome.map(TokioIo::new),
             Err(_) => Err(ConnectError::TimedOut),
         }
     }
 
-    async fn connect_slowly(&self, uri: &Uri) -> Result<Box<dyn Stream>, ConnectError> {
+    async fn connect_slowly(&self, uri: &Uri) -> Result<Wire, ConnectError> {
         let https = uri.scheme_str() == Some("https");
         let host = host_of(uri.host().unwrap_or_default()).to_owned();
         let port = uri.port_u16().unwrap_or(if https { 443 } else { 80 });
-        let stream = self.settings.dial.dial(&host, port).await.map_err(ConnectError::Dial)?;
+        let proxy = self.settings.proxies.of(https, &host, port);
+        let stream = match &proxy {
+            None => self.settings.dial.dial(&host, port).await.map_err(ConnectError::Dial)?,
+            Some(proxy) => {
+                let mut stream = self.to_proxy(proxy).await?;
+                if https {
+                    proxy.tunnel(&mut stream, &host, port).await.map_err(ConnectError::Dial)?;
+                }
+                stream
+            }
+        };
         if !https {
-            return Ok(stream);
+            return Ok(Wire { stream, proxied: proxy.is_some() });
         }
         let domain = uri.authority().map_or(host.as_str(), http::uri::Authority::as_str);
+        let stream = self.wrap(domain, host.clone(), stream).await?;
+        Ok(Wire { stream, proxied: false })
+    }
+
+    async fn to_proxy(&self, proxy: &Proxy) -> Result<Box<dyn Stream>, ConnectError> {
+        let stream = self.settings.dial.dial(&proxy.host, proxy.port).await.map_err(ConnectError::Dial)?;
+        if !proxy.https {
+            return Ok(stream);
+        }
+        self.wrap(&format!("{}:{}", proxy.host, proxy.port), proxy.host.clone(), stream).await
+    }
+
+    /// Speaks TLS on a stream, as the certificates for `domain` demand.
+    async fn wrap(
+        &self,
+        domain: &str,
+        host: String,
+        stream: Box<dyn Stream>,
+    ) -> Result<Box<dyn Stream>, ConnectError> {
         let config = self.tls(domain).map_err(ConnectError::Tls)?;
         let name = ServerName::try_from(host)
             .map_err(|error| ConnectError::Tls(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
@@ -140,7 +174,7 @@ impl tower_service::Service<Uri> for Connector {
 
 impl Connection for Wire {
     fn connected(&self) -> Connected {
-        Connected::new()
+        Connected::new().proxy(self.proxied)
     }
 }
 
@@ -150,20 +184,20 @@ impl AsyncRead for Wire {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buffer)
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
     }
 }
 
 impl AsyncWrite for Wire {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, bytes)
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
+        Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

@@ -5,8 +5,10 @@ mod auth;
 mod client;
 mod connect;
 mod dial;
+mod download;
 mod fetch;
 mod login;
+mod proxy;
 mod search;
 mod settings;
 mod token;
@@ -16,6 +18,7 @@ mod verify;
 
 pub use dial::{Dial, Stream, TcpDial};
 pub use login::LoggedIn;
+pub use proxy::Proxies;
 pub use search::SearchResult;
 pub use settings::{ClientCertificate, Credentials, HostCertificates, RegistryConfig};
 

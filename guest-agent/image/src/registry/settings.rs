@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::dial::{Dial, TcpDial};
+use super::proxy::Proxies;
 
 /// What a client sends in `X-Registry-Auth`, decoded.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -36,6 +37,8 @@ pub struct RegistryConfig {
     pub insecure: BTreeSet<String>,
     /// Opens the connections.
     pub dial: Arc<dyn Dial>,
+    /// Through which proxies.
+    pub proxies: Proxies,
     /// Certificates per host (`host` or `host:port`).
     pub certificates: BTreeMap<String, HostCertificates>,
     /// Authorities trusted for every host, beside the system's and Mozilla's; PEM.
@@ -76,10 +79,11 @@ impl Default for RegistryConfig {
             mirrors: Vec::new(),
             insecure: BTreeSet::new(),
             dial: Arc::new(TcpDial),
+            proxies: Proxies::default(),
             certificates: BTreeMap::new(),
             authorities: Vec::new(),
             connect_timeout: Duration::from_secs(30),
-            read_timeout: Duration::from_secs(60),
+            read_timeout: Duration::from_secs(30),
             retries: 5,
             retry_delay: Duration::from_millis(500),
             // One more than the CPUs usually given to the VM keeps them busy while one layer waits for the network.
@@ -117,7 +121,7 @@ pub(crate) fn host_of(domain: &str) -> &str {
     }
 }
 
-fn contains(network: &str, address: std::net::IpAddr) -> bool {
+pub(super) fn contains(network: &str, address: std::net::IpAddr) -> bool {
     use std::net::IpAddr::{V4, V6};
     let Some((base, length)) = network.split_once('/') else { return false };
     let (Ok(base), Ok(length)) = (base.parse::<std::net::IpAddr>(), length.parse::<u32>()) else {

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use super::index::Config;
 use super::tables::{Change, ImageRecord, LayerRecord};
 use super::{Image, Inner, Store, blobs, lock};
-use crate::{Digest, ImageConfig, ImageError, ImageId, Reference};
+use crate::{Digest, ImageConfig, ImageError, ImageId, Platform, Reference};
 
 /// An image that a pull, load or build has brought: every layer is pinned and in place.
 pub(crate) struct NewImage {
@@ -101,6 +101,19 @@ impl Store {
         index.image(&id).cloned().ok_or_else(|| no_such_image(name))
     }
 
+    /// Refuses an image that is for another platform than the one that is asked for, if one is.
+    pub fn require_platform(&self, name: &str, platform: Option<&Platform>) -> Result<(), ImageError> {
+        let image = self.get(name)?;
+        match platform {
+            Some(wanted) if wanted.distance(&image.platform).is_none() => Err(ImageError::PlatformMismatch {
+                reference: name.to_owned(),
+                wanted: Box::new(wanted.clone()),
+                actual: Box::new(image.platform.clone()),
+            }),
+            _ => Ok(()),
+        }
+    }
+
     /// The directories to put under a container, topmost first.
     pub fn lower_dirs(&self, image: &ImageId) -> Result<Vec<PathBuf>, ImageError> {
         let index = self.inner.index();
@@ -109,7 +122,15 @@ impl Store {
         // and whatever the lower occurrence shows, the upper one shows again.
         let mut seen = std::collections::HashSet::new();
         let unique = record.layers.iter().rev().filter(|layer| seen.insert(**layer));
-        Ok(unique.map(|layer| self.inner.paths.layer(layer).join("diff")).collect())
+        let mut directories = Vec::new();
+        for layer in unique {
+            directories.push(self.inner.paths.layer(layer).join("diff"));
+            // Overlay doesn't ask a layer's root whether it is opaque; what it would hide is left out here.
+            if directories.last().is_some_and(|directory| crate::layer::is_opaque(directory)) {
+                break;
+            }
+        }
+        Ok(directories)
     }
 
     /// Puts `target` on the image that `source` means.

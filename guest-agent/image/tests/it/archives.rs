@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::fixture::{Built, GZIP, Home, PLAIN, built, layer, tar};
 
 async fn load(store: &Store, archive: Vec<u8>) -> Result<Vec<String>, String> {
-    let mut events = store.load(std::io::Cursor::new(archive));
+    let mut events = store.load(std::io::Cursor::new(archive), None);
     let mut lines = Vec::new();
     loop {
         match events.recv().await.expect("a load ends with Done or Error") {

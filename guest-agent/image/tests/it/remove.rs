@@ -21,7 +21,7 @@ async fn add(home: &Home, image: &Built, tags: &[&str]) {
     let mut files: Vec<(&str, &[u8])> = vec![("c.json", &image.config), ("manifest.json", list.as_bytes())];
     files
         .extend(names.iter().map(String::as_str).zip(image.layers.iter().map(|layer| layer.blob.as_slice())));
-    let mut events = home.store.load(std::io::Cursor::new(tar(&files)));
+    let mut events = home.store.load(std::io::Cursor::new(tar(&files)), None);
     loop {
         match events.recv().await.unwrap() {
             LoadEvent::Done => return,
