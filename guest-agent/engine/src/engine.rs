@@ -55,6 +55,7 @@ pub(crate) struct Inner {
     /// None when the engine was started without a bridge.
     pub(crate) networks: Option<network::Networks>,
     pub(crate) builtin: Builtin,
+    pub(crate) user_networks: crate::networks::Table,
     pub(crate) volumes: Table,
     pub(crate) seccomp: launch::Filters,
     /// A directory per container.

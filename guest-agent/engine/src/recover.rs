@@ -16,14 +16,14 @@ use crate::containers::actor::{self, Beginning};
 use crate::containers::container::{Command, Container, Purpose, Signalled};
 use crate::containers::record::Record;
 use crate::containers::state::State;
-use crate::containers::{launch, names, remove, restart};
+use crate::containers::{launch, names, networking, remove, restart};
 use crate::engine::{Engine, Inner};
 use crate::error::{Error, Result};
-use crate::networks::Builtin;
+use crate::networks::{Builtin, Table, UserNetwork};
 use crate::signal;
 use crate::store::Store;
 use crate::time::Time;
-use crate::volumes::{Table, Volume};
+use crate::volumes::{self, Volume};
 
 /// dockerd's exit code for a container that ended with its machine.
 const LOST: i32 = 255;
@@ -62,7 +62,7 @@ pub(crate) fn open(config: EngineConfig) -> Result<(Inner, Vec<Record>)> {
     let volumes: Vec<Volume> =
         store.all::<Volume>("volume").map_err(Error::system)?.into_iter().map(|(_, volume)| volume).collect();
     let id = engine_id(&store)?;
-    let (networks, builtin) = open_networks(&config, &store, &id, &records)?;
+    let (networks, builtin, user_networks) = open_networks(&config, &store, &id, &records)?;
     let registries = registries(&config);
     let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let inner = Inner {
@@ -73,8 +73,9 @@ pub(crate) fn open(config: EngineConfig) -> Result<(Inner, Vec<Record>)> {
         runtime,
         networks,
         builtin,
+        user_networks,
         registries,
-        volumes: Table::new(volumes),
+        volumes: volumes::Table::new(volumes),
         events: crate::events::Bus::default(),
         registry: crate::containers::registry::Registry::default(),
         execs: crate::containers::exec::Execs::default(),
@@ -135,7 +136,7 @@ fn open_networks(
     store: &Store,
     id: &str,
     records: &[Record],
-) -> Result<(Option<network::Networks>, Builtin)> {
+) -> Result<(Option<network::Networks>, Builtin, Table)> {
     let known: Vec<(String, Builtin)> = store.all("network").map_err(Error::system)?;
     let mut builtin = match known.into_iter().find(|(key, _)| key == "builtin") {
         Some((_, builtin)) => builtin,
@@ -150,7 +151,7 @@ fn open_networks(
     if config.options.bridge == "none" {
         builtin.record = None;
         store.put("network", "builtin", &builtin);
-        return Ok((None, builtin));
+        return Ok((None, builtin, Table::default()));
     }
     let failed = |error: network::NetworkError| crate::networks::failure(&error);
     let networks = network::Networks::new(NetworkConfig {
@@ -190,13 +191,23 @@ fn open_networks(
     };
     builtin.record = Some(networks.create(&spec).map_err(failed)?);
     store.put("network", "builtin", &builtin);
+    let user_networks = Table::default();
+    for (_, network) in store.all::<UserNetwork>(crate::networks::KIND).map_err(Error::system)? {
+        if let Err(error) = networks.create(&network.spec) {
+            // Its record stays: what is in its way may be gone at the next start.
+            tracing::error!("network {}: {}", network.spec.name, crate::networks::failure(&error));
+        }
+        user_networks.adopt(network);
+    }
     let live: Vec<network::EndpointRecord> =
-        records.iter().filter_map(|record| record.endpoint.clone()).collect();
-    networks.recover(&live).map_err(failed)?;
+        records.iter().flat_map(|record| record.endpoints.clone()).collect();
+    if let Err(error) = networks.recover(&live) {
+        tracing::error!("networks: {}", crate::networks::failure(&error));
+    }
     if let Some(port) = config.egress_port {
         networks.redirect_egress(&network::RedirectSpec { port }).map_err(failed)?;
     }
-    Ok((Some(networks), builtin))
+    Ok((Some(networks), builtin, user_networks))
 }
 
 fn pools(options: &Options) -> Result<Vec<network::AddressPool>> {
@@ -307,7 +318,8 @@ async fn beginning(engine: &Engine, record: &mut Record) -> Beginning {
         if record.started_at.is_never() {
             record.started_at = Time::now();
         }
-        match launch::publish_again(engine, record).await {
+        networking::serve_again(engine, record, &process);
+        match networking::publish_again(engine, record).await {
             Ok(ports) if !ports.is_empty() => record.ports = ports,
             Ok(_) => {}
             Err(error) => tracing::error!("ports of container {}: {error}", record.name),
@@ -320,7 +332,7 @@ async fn beginning(engine: &Engine, record: &mut Record) -> Beginning {
             record.finished_at = Time::now();
         }
         record.state = State::Exited;
-        record.endpoint = None;
+        networking::leave(engine, &std::mem::take(&mut record.endpoints)).await;
         record.ports.clear();
     }
     let ran = !record.started_at.is_never();

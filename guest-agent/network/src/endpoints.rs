@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use sys::netlink::link::Veth;
 use sys::netlink::{Request, Socket, link};
@@ -19,16 +19,25 @@ use crate::spec::{
 
 /// An endpoint and the ports that lead to it.
 pub(crate) struct Member {
-    record: EndpointRecord,
+    pub(crate) record: EndpointRecord,
     ports: Vec<Box<dyn PublishedPort>>,
     bindings: Vec<PortBinding>,
 }
 
+/// Where published ports of an endpoint lead.
+struct Target {
+    /// The endpoint's address; none on an internal network.
+    address: Option<IpAddr>,
+    /// The address to publish on when a port names none.
+    host_ip: Option<IpAddr>,
+}
+
 impl Networks {
     /// Puts a container on a network.
-    pub fn attach(&self, spec: AttachSpec) -> Result<Endpoint> {
+    pub fn attach(&self, mut spec: AttachSpec) -> Result<Endpoint> {
+        let netns = spec.netns.take();
         let record = self.0.lease(&spec)?;
-        let result = self.0.connect(&record, spec.netns);
+        let result = self.0.connect(&record, &spec, netns);
         match result {
             Ok(netns) => Ok(Endpoint { netns, record }),
             Err(error) => {
@@ -41,9 +50,9 @@ impl Networks {
 
     /// Publishes ports of an endpoint: all of them or none. `name` is the container's, for the message.
     pub async fn publish(&self, id: &EndpointId, name: &str, ports: &[PortSpec]) -> Result<Vec<PortBinding>> {
-        let (target, internal) = self.0.target(id)?;
+        let Target { address, host_ip } = self.0.target(id)?;
         // Nobody outside reaches an internal network, so nothing is published on one, as with dockerd.
-        let Some(target) = target.filter(|_| !internal) else { return Ok(Vec::new()) };
+        let Some(target) = address else { return Ok(Vec::new()) };
         let mut open: Vec<Box<dyn PublishedPort>> = Vec::new();
         let mut bindings = Vec::new();
         for port in ports {
@@ -52,7 +61,8 @@ impl Networks {
                 endpoint: id.clone(),
                 source: Box::new(source),
             };
-            let published = self.0.publish_one(port, target, &bindings).await.map_err(failed)?;
+            let port = PortSpec { host_ip: port.host_ip.or(host_ip), ..port.clone() };
+            let published = self.0.publish_one(&port, target, &bindings).await.map_err(failed)?;
             bindings.extend(published.addresses().iter().map(|address| PortBinding {
                 container_port: port.container_port,
                 protocol: port.protocol,
@@ -73,11 +83,17 @@ impl Networks {
         Ok(bindings)
     }
 
+    /// Whether ports are published by this endpoint.
+    pub fn has_ports(&self, id: &EndpointId) -> bool {
+        self.0.state().members.get(id).is_some_and(|member| !member.bindings.is_empty())
+    }
+
     /// Takes a container off a network; its ports close, its address is free again.
     pub fn detach(&self, id: &EndpointId) -> Result<()> {
         let mut guard = self.0.state();
         let state = &mut *guard;
         let member = state.members.remove(id).ok_or_else(|| NetworkError::NoSuchEndpoint(id.clone()))?;
+        self.0.dns.remove(&member.record);
         state.forget_bindings(&member.bindings);
         drop(member.ports);
         let link = member.record.host_link.clone();
@@ -99,6 +115,14 @@ impl Networks {
         result
     }
 
+    /// Leads what a container has no nearer route for to the gateways of this endpoint, or nowhere.
+    pub fn route(&self, netns: BorrowedFd<'_>, endpoint: Option<&EndpointRecord>) -> Result<()> {
+        let gateways: Vec<IpAddr> = endpoint.into_iter().flat_map(EndpointRecord::gateways).collect();
+        let failed = |error| kernel("set the default route of a container", error);
+        let mut inside = sandbox::open(netns).map_err(|error| failed(error.into()))?;
+        sandbox::route(&mut inside, &gateways).map_err(failed)
+    }
+
     /// After a restart, when all networks are created: takes over the endpoints that live, drops every link
     /// and forwarding rule of this engine that belongs to none. Then `publish` the live ones' ports anew.
     pub fn recover(&self, live: &[EndpointRecord]) -> Result<()> {
@@ -110,6 +134,7 @@ impl Networks {
                 None => failures.push(NetworkError::NoSuchNetwork(record.network.clone())),
                 Some(network) => {
                     failures.extend(network.take_again(record).err());
+                    self.0.dns.add(record);
                     network.members += 1;
                     let member = Member { record: record.clone(), ports: Vec::new(), bindings: Vec::new() };
                     state.members.insert(record.id.clone(), member);
@@ -168,19 +193,22 @@ impl Inner {
             gateway: None,
             gateway_v6: None,
             mac: MacAddress([0; 6]),
+            names: spec.names.clone(),
+            links: spec.links.clone(),
         };
         if let Err(error) = network.lease(spec, &mut record) {
             network.give_back(&record);
             return Err(error);
         }
         network.members += 1;
+        self.dns.add(&record);
         let member = Member { record: record.clone(), ports: Vec::new(), bindings: Vec::new() };
         state.members.insert(record.id.clone(), member);
         Ok(record)
     }
 
     /// Makes the veth pair and configures its end inside.
-    fn connect(&self, record: &EndpointRecord, netns: Option<OwnedFd>) -> Result<OwnedFd> {
+    fn connect(&self, record: &EndpointRecord, spec: &AttachSpec, netns: Option<OwnedFd>) -> Result<OwnedFd> {
         let failed = |error: std::io::Error| kernel("make a network namespace", error.into());
         let (netns, mut inside) = match netns {
             Some(netns) => {
@@ -191,7 +219,7 @@ impl Inner {
             None => self.fresh_sandbox().map_err(failed)?,
         };
         self.add_veth(record, &netns)?;
-        let configured = self.configure(record, &netns, &mut inside);
+        let configured = self.configure(spec, record, &netns, &mut inside);
         configured.map(|()| netns)
     }
 
@@ -222,26 +250,37 @@ impl Inner {
         })
     }
 
-    fn configure(&self, record: &EndpointRecord, netns: &OwnedFd, inside: &mut Socket) -> Result<()> {
+    fn configure(
+        &self,
+        spec: &AttachSpec,
+        record: &EndpointRecord,
+        netns: &OwnedFd,
+        inside: &mut Socket,
+    ) -> Result<()> {
         let name = &record.interface;
         let failed = |error| kernel(format!("configure interface `{name}`"), error);
         if record.ipv6.is_some() {
             sandbox::enable_ipv6(netns.as_fd(), name).map_err(|error| failed(error.into()))?;
         }
-        let gateways = record.gateway.map(IpAddr::V4).into_iter().chain(record.gateway_v6.map(IpAddr::V6));
-        let interface =
-            Interface { name, ipv4: record.ipv4, ipv6: record.ipv6, gateways: gateways.collect() };
-        sandbox::configure(inside, &interface).map_err(failed)
+        let gateways = if spec.default_route { record.gateways().collect() } else { Vec::new() };
+        let interface = Interface { name, ipv4: record.ipv4, ipv6: record.ipv6, gateways };
+        sandbox::configure(inside, &interface).map_err(failed)?;
+        if !spec.parameters.is_empty() {
+            sandbox::set_parameters(netns.as_fd(), name, &spec.parameters)
+                .map_err(|error| kernel(format!("set parameters of interface `{name}`"), error.into()))?;
+        }
+        Ok(())
     }
 
-    /// The endpoint's address for published ports, and whether its network is internal.
-    fn target(&self, id: &EndpointId) -> Result<(Option<IpAddr>, bool)> {
+    fn target(&self, id: &EndpointId) -> Result<Target> {
         let state = self.state();
         let member = state.members.get(id).ok_or_else(|| NetworkError::NoSuchEndpoint(id.clone()))?;
-        let internal =
-            state.networks.get(&member.record.network).is_some_and(|network| network.record.internal);
-        let ipv4 = member.record.ipv4.map(|ipv4| IpAddr::V4(ipv4.address));
-        Ok((ipv4.or(member.record.ipv6.map(|ipv6| IpAddr::V6(ipv6.address))), internal))
+        let network = state.networks.get(&member.record.network).map(|network| &network.record);
+        let internal = network.is_some_and(|network| network.internal);
+        Ok(Target {
+            address: member.record.addresses().next().filter(|_| !internal),
+            host_ip: network.and_then(|network| network.host_ip),
+        })
     }
 
     /// Opens the first port of the range that is free.
@@ -330,7 +369,7 @@ impl State {
 impl Network {
     /// Fills in the record's addresses and gateways.
     fn lease(&mut self, spec: &AttachSpec, record: &mut EndpointRecord) -> Result<()> {
-        let default_route = spec.default_route && !self.record.internal;
+        let routed = !self.record.internal;
         for (subnet, addresses) in self.record.subnets.iter().zip(&mut self.addresses) {
             let wanted = if subnet.subnet.is_ipv4() {
                 spec.ipv4.filter(|_| record.ipv4.is_none()).map(IpAddr::V4)
@@ -351,12 +390,12 @@ impl Network {
             match (address, subnet.gateway) {
                 (IpAddr::V4(address), IpAddr::V4(gateway)) => {
                     record.ipv4 = Some(InterfaceAddress { address, prefix });
-                    record.gateway = default_route.then_some(gateway);
+                    record.gateway = routed.then_some(gateway);
                     record.mac = MacAddress::of(address);
                 }
                 (IpAddr::V6(address), IpAddr::V6(gateway)) => {
                     record.ipv6 = Some(InterfaceAddress { address, prefix });
-                    record.gateway_v6 = default_route.then_some(gateway);
+                    record.gateway_v6 = routed.then_some(gateway);
                 }
                 _ => {}
             }
@@ -382,7 +421,7 @@ impl Network {
     }
 
     fn take_again(&mut self, record: &EndpointRecord) -> Result<()> {
-        for address in addresses(record) {
+        for address in record.addresses() {
             if let Some(owner) = self.addresses.iter_mut().find(|pool| pool.subnet().contains(address)) {
                 owner.take_this(address)?;
             }
@@ -391,18 +430,12 @@ impl Network {
     }
 
     fn give_back(&mut self, record: &EndpointRecord) {
-        for address in addresses(record) {
+        for address in record.addresses() {
             for pool in &mut self.addresses {
                 pool.give_back(address);
             }
         }
     }
-}
-
-fn addresses(record: &EndpointRecord) -> impl Iterator<Item = IpAddr> + use<> {
-    let ipv4 = record.ipv4.map(|ipv4| IpAddr::V4(ipv4.address));
-    let ipv6 = record.ipv6.map(|ipv6| IpAddr::V6(ipv6.address));
-    ipv4.into_iter().chain(ipv6)
 }
 
 /// Whether a port wanted on `wanted` is taken by one published on `taken`.

@@ -36,6 +36,17 @@ pub fn choose_subnet(pools: &[AddressPool], taken: &[Subnet]) -> Result<Subnet> 
         .ok_or(NetworkError::PoolsExhausted)
 }
 
+/// A subnet of unique local addresses (RFC 4193), made from a network's id: the same after a restart, and as good as
+/// random, as ids are.
+pub fn unique_local_subnet(id: &str) -> Result<Subnet> {
+    // FNV-1a over the id gives the forty bits of the global part and sixteen of the subnet's.
+    let hash = id.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    });
+    let first = u128::from(0xfd00_0000_0000_0000 | hash >> 8) << 64;
+    Subnet::new(IpAddr::V6(first.into()), 64).ok_or(NetworkError::PoolsExhausted)
+}
+
 /// The addresses of one subnet: which are given out. The lowest free one is next, as with dockerd, whose
 /// first container on the default bridge has 172.17.0.2.
 #[derive(Debug, Clone)]
@@ -164,6 +175,14 @@ mod tests {
             choose_subnet(&default_pools(), &taken).unwrap_err().to_string(),
             "all predefined address pools have been fully subnetted"
         );
+    }
+
+    #[test]
+    fn a_made_up_ipv6_subnet_is_unique_local_and_the_networks_own() {
+        let (one, other) = (unique_local_subnet("1234").unwrap(), unique_local_subnet("1235").unwrap());
+        assert!(subnet("fd00::/8").contains(one.first()), "{one}");
+        assert_eq!((one, one.prefix()), (unique_local_subnet("1234").unwrap(), 64));
+        assert!(!one.overlaps(&other));
     }
 
     #[test]

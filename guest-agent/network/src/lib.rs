@@ -7,6 +7,7 @@
 //! What exists is derived from the engine's records: [`Networks::recover`] makes the kernel agree with
 //! them. Nothing here remembers anything over a restart.
 
+mod dns;
 mod endpoints;
 pub mod error;
 mod filter;
@@ -20,6 +21,7 @@ mod sandbox;
 pub mod spec;
 pub mod subnet;
 
+pub use dns::{ResolverSpec, Upstream};
 pub use error::{NetworkError, Result};
 pub use networks::Networks;
 pub use publish::{BoxFuture, PublishError, PublishSpec, PublishedPort, Publisher, Publishing};

@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+/// Where the embedded name server answers, the same in each container.
+const EMBEDDED_SERVER: &str = "127.0.0.11";
 /// What dockerd gives a container when the machine itself names no usable server.
 const FALLBACK_SERVERS: [&str; 2] = ["8.8.8.8", "8.8.4.4"];
 
@@ -33,14 +35,18 @@ impl Hosts<'_> {
             text.push_str(&format!("{address}\t{name}\n"));
         }
         for address in self.addresses {
-            if self.domainname.is_empty() {
-                text.push_str(&format!("{address}\t{}\n", self.hostname));
-            } else {
-                let (host, domain) = (self.hostname, self.domainname);
-                text.push_str(&format!("{address}\t{host}.{domain} {host}\n"));
-            }
+            text.push_str(&own_line(self.hostname, self.domainname, *address));
         }
         text
+    }
+}
+
+/// The line for one of a container's own addresses.
+pub fn own_line(hostname: &str, domainname: &str, address: IpAddr) -> String {
+    if domainname.is_empty() {
+        format!("{address}\t{hostname}\n")
+    } else {
+        format!("{address}\t{hostname}.{domainname} {hostname}\n")
     }
 }
 
@@ -68,11 +74,47 @@ impl Resolver<'_> {
         if servers.is_empty() {
             servers = FALLBACK_SERVERS.map(str::to_owned).to_vec();
         }
-        let mut search = if self.search.is_empty() { machine.search } else { self.search.to_vec() };
+        let options = if self.options.is_empty() { machine.options } else { self.options.to_vec() };
+        self.text(&servers, machine.search, &options)
+    }
+
+    /// The file's contents where the embedded name server answers. It knows names without a dot, so these are
+    /// asked for as they are unless an option says otherwise.
+    pub fn render_embedded(&self) -> String {
+        let machine = Parsed::read(self.machine);
+        let mut options = if self.options.is_empty() { machine.options } else { self.options.to_vec() };
+        if !options.iter().any(|option| option.starts_with("ndots:")) {
+            options.push("ndots:0".to_owned());
+        }
+        self.text(&[EMBEDDED_SERVER.to_owned()], machine.search, &options)
+    }
+
+    /// The servers that the embedded one asks: the machine's own, also those on its loopback.
+    pub fn upstream(&self) -> Vec<IpAddr> {
+        if !self.servers.is_empty() {
+            return self.servers.to_vec();
+        }
+        let own: Vec<IpAddr> =
+            Parsed::read(self.machine).servers.iter().filter_map(|server| server.parse().ok()).collect();
+        if own.is_empty() {
+            FALLBACK_SERVERS.iter().filter_map(|server| server.parse().ok()).collect()
+        } else {
+            own
+        }
+    }
+
+    /// Whether options make the container's resolver try its search domains before a name without a dot.
+    pub fn ndots(&self) -> bool {
+        let options =
+            if self.options.is_empty() { Parsed::read(self.machine).options } else { self.options.to_vec() };
+        options.iter().any(|option| option.strip_prefix("ndots:").is_some_and(|dots| dots != "0"))
+    }
+
+    fn text(&self, servers: &[String], machines_search: Vec<String>, options: &[String]) -> String {
+        let mut search = if self.search.is_empty() { machines_search } else { self.search.to_vec() };
         if search == ["."] {
             search.clear();
         }
-        let options = if self.options.is_empty() { machine.options } else { self.options.to_vec() };
         let mut text: String = servers.iter().map(|server| format!("nameserver {server}\n")).collect();
         if !search.is_empty() {
             text.push_str(&format!("search {}\n", search.join(" ")));
@@ -128,6 +170,20 @@ mod tests {
             ipv6: false,
         };
         assert_eq!(hosts.render(), "127.0.0.1\tlocalhost\n10.0.0.9\tdb\n172.17.0.2\tweb.example.test web\n");
+    }
+
+    #[test]
+    fn the_embedded_server_stands_alone_and_asks_all_that_the_machine_does() {
+        let resolver = Resolver {
+            machine: "nameserver 127.0.0.53\nnameserver 10.0.0.1\nsearch lan\noptions edns0\n",
+            ..Resolver::default()
+        };
+        assert_eq!(resolver.render_embedded(), "nameserver 127.0.0.11\nsearch lan\noptions edns0 ndots:0\n");
+        assert_eq!(resolver.upstream(), ["127.0.0.53", "10.0.0.1"].map(|ip| ip.parse::<IpAddr>().unwrap()));
+        assert!(!resolver.ndots());
+        let options = ["ndots:2".to_owned()];
+        let own = Resolver { options: &options, ..resolver };
+        assert!(own.ndots() && own.render_embedded().ends_with("options ndots:2\n"));
     }
 
     #[test]

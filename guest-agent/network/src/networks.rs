@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sys::netlink::{Family, Request, Socket, link, namespace};
 
+use crate::dns::Dns;
 use crate::endpoints::Member;
 use crate::error::{NetworkError, Result, kernel};
 use crate::filter::{Filter, FilteredNetwork};
@@ -25,6 +26,8 @@ use crate::subnet::Subnet;
 
 /// Where Linux keeps whether it forwards IPv4, of the namespace of whoever opens it.
 const IP_FORWARD: &str = "/proc/sys/net/ipv4/ip_forward";
+/// The same for IPv6.
+const IPV6_FORWARD: &str = "/proc/sys/net/ipv6/conf/all/forwarding";
 
 /// The networks of one engine. Cloning gives another handle on the same ones.
 ///
@@ -41,6 +44,7 @@ pub(crate) struct Inner {
     pub(crate) publisher: Arc<dyn Publisher>,
     pub(crate) filter: Arc<Mutex<Filter>>,
     pub(crate) reaper: Reaper,
+    pub(crate) dns: Dns,
     /// Started with the first need, which in the VM is long after the engine's start.
     maker: Mutex<Option<Maker>>,
     /// The namespace that all work is done in.
@@ -110,6 +114,7 @@ impl Networks {
             publisher,
             filter,
             reaper,
+            dns: Dns::default(),
             maker: Mutex::new(None),
             home: namespace::current().map_err(failed)?,
             state: Mutex::new(state),
@@ -137,6 +142,9 @@ impl Networks {
             let index = existing.as_ref().map(|link| link.index);
             subnets.insert(0, self.0.choose_subnet(&mut state, index)?);
         }
+        if spec.ipv6 && subnets.iter().all(|wanted| wanted.subnet.is_ipv4()) {
+            subnets.push(SubnetSpec::of(ipam::unique_local_subnet(&spec.id)?));
+        }
         subnets.sort_by_key(|wanted| !wanted.subnet.is_ipv4());
         let mut network = self.0.plan(spec, name, &subnets)?;
         let taken = |new: &SubnetRecord| {
@@ -153,6 +161,7 @@ impl Networks {
             self.0.make_bridge(&mut state.route, &mut network)?;
         }
         let record = network.record.clone();
+        self.0.dns.add_network(&record);
         state.networks.insert(spec.id.clone(), network);
         Ok(record)
     }
@@ -165,7 +174,10 @@ impl Networks {
             return Err(NetworkError::NetworkInUse { name: network.record.name.clone() });
         }
         match state.networks.remove(id) {
-            Some(network) => self.0.remove_bridge(&mut state.route, &network),
+            Some(network) => {
+                self.0.dns.remove_network(id);
+                self.0.remove_bridge(&mut state.route, &network)
+            }
             None => Ok(()),
         }
     }
@@ -266,8 +278,7 @@ impl Inner {
             .filter_map(|(_, address, prefix)| Subnet::new(*address, *prefix))
             .chain(ours.map(|record| record.subnet))
             .collect();
-        let subnet = ipam::choose_subnet(&self.pools, &taken)?;
-        Ok(SubnetSpec { subnet, range: None, gateway: None, reserved: Vec::new() })
+        Ok(SubnetSpec::of(ipam::choose_subnet(&self.pools, &taken)?))
     }
 
     fn plan(&self, spec: &NetworkSpec, link: String, subnets: &[SubnetSpec]) -> Result<Network> {
@@ -293,6 +304,7 @@ impl Inner {
                 subnets: records,
                 internal: spec.internal,
                 mtu: spec.mtu,
+                host_ip: spec.host_ip,
             },
             addresses,
             isolated: spec.members_talk == Some(false),
@@ -338,6 +350,11 @@ impl Inner {
 
     fn configure_bridge(&self, route: &mut Socket, network: &Network, bridge: Bridge) -> Result<()> {
         let name = &network.record.link;
+        let has_ipv6 = network.record.subnets.iter().any(|record| !record.subnet.is_ipv4());
+        if has_ipv6 {
+            fs::write(format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6"), "0")
+                .map_err(|error| kernel(format!("switch on IPv6 of bridge `{name}`"), error.into()))?;
+        }
         let mut request = Request::new();
         if bridge.owned {
             link::set_alias(&mut request, bridge.index, &self.instance.alias);
@@ -351,8 +368,13 @@ impl Inner {
         // answers come back by it. The filter keeps containers from abusing that.
         link::set_ipv4_setting(&mut request, bridge.index, link::ROUTE_LOCALNET, 1);
         route.request(request).map_err(|error| kernel(format!("configure bridge `{name}`"), error))?;
-        if self.ip_forward && !network.record.internal {
+        let forward = self.ip_forward && !network.record.internal;
+        if forward {
             fs::write(IP_FORWARD, "1").map_err(|error| kernel("switch on IPv4 forwarding", error.into()))?;
+        }
+        if has_ipv6 && forward {
+            fs::write(IPV6_FORWARD, "1")
+                .map_err(|error| kernel("switch on IPv6 forwarding", error.into()))?;
         }
         self.filter()
             .add_network(&network.filtered())

@@ -102,7 +102,41 @@ pub(crate) fn configure(socket: &mut Socket, interface: &Interface<'_>) -> Resul
     }
     link::set_up(&mut request, index);
     for gateway in &interface.gateways {
-        link::add_default_route(&mut request, *gateway);
+        link::set_default_route(&mut request, *gateway);
     }
     socket.request(request)
+}
+
+/// Makes these the default routes; a family without one has none afterwards.
+pub(crate) fn route(socket: &mut Socket, gateways: &[IpAddr]) -> Result<(), Error> {
+    for (family, is_of) in
+        [(libc::AF_INET, IpAddr::is_ipv4 as fn(&IpAddr) -> bool), (libc::AF_INET6, IpAddr::is_ipv6)]
+    {
+        let mut request = Request::new();
+        match gateways.iter().find(|gateway| is_of(gateway)) {
+            Some(gateway) => link::set_default_route(&mut request, *gateway),
+            None => link::delete_default_route(&mut request, family as u8),
+        }
+        match socket.request(request) {
+            // There was none; or the kernel has no such family at all.
+            Err(error) if matches!(error.errno(), libc::ESRCH | libc::EAFNOSUPPORT | libc::EOPNOTSUPP) => {}
+            result => result?,
+        }
+    }
+    Ok(())
+}
+
+/// Writes kernel parameters of the interface called `name`; in `net.ipv4.conf.IFNAME.…` it is called `IFNAME`.
+pub(crate) fn set_parameters(
+    netns: BorrowedFd<'_>,
+    name: &str,
+    parameters: &[(String, String)],
+) -> io::Result<()> {
+    namespace::within(netns, || {
+        for (parameter, value) in parameters {
+            let path = parameter.replace('.', "/").replace("IFNAME", name);
+            fs::write(format!("/proc/sys/{path}"), value)?;
+        }
+        Ok(())
+    })
 }

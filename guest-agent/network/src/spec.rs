@@ -49,6 +49,9 @@ pub struct NetworkSpec {
     pub link: Option<String>,
     /// Subnets asked for; without an IPv4 one, a pool gives one.
     pub subnets: Vec<SubnetSpec>,
+    /// Whether it has IPv6; without an IPv6 subnet, one of unique local addresses is made up.
+    #[serde(default)]
+    pub ipv6: bool,
     /// No way out and none in: only the members talk to each other.
     pub internal: bool,
     /// Whether members may talk to each other (`com.docker.network.bridge.enable_icc`); `None` means yes.
@@ -57,6 +60,9 @@ pub struct NetworkSpec {
     pub masquerade: Option<bool>,
     /// Bytes per packet; `None`: the kernel's default.
     pub mtu: Option<u32>,
+    /// Where ports are published that name no address (`com.docker.network.bridge.host_binding_ipv4`).
+    #[serde(default)]
+    pub host_ip: Option<IpAddr>,
 }
 
 /// One subnet of a network, as the user wrote it (`--subnet --ip-range --gateway --aux-address`).
@@ -70,6 +76,13 @@ pub struct SubnetSpec {
     pub gateway: Option<IpAddr>,
     /// Addresses never given to a container.
     pub reserved: Vec<IpAddr>,
+}
+
+impl SubnetSpec {
+    /// All of a subnet, with nothing said about it.
+    pub fn of(subnet: Subnet) -> SubnetSpec {
+        SubnetSpec { subnet, range: None, gateway: None, reserved: Vec::new() }
+    }
 }
 
 /// A network that exists.
@@ -87,6 +100,9 @@ pub struct NetworkRecord {
     pub internal: bool,
     /// Bytes per packet, when asked for.
     pub mtu: Option<u32>,
+    /// Where ports are published that name no address.
+    #[serde(default)]
+    pub host_ip: Option<IpAddr>,
 }
 
 /// A subnet in use.
@@ -113,6 +129,12 @@ pub struct AttachSpec {
     pub mac: Option<MacAddress>,
     /// The interface's name inside; `None`: `eth0`.
     pub interface: Option<String>,
+    /// Kernel parameters of the interface, which they call `IFNAME`: `net.ipv4.conf.IFNAME.log_martians`, `1`.
+    pub parameters: Vec<(String, String)>,
+    /// The names that members of the network find it by.
+    pub names: Vec<String>,
+    /// Names that it alone uses for other members: its own word and the member's name.
+    pub links: Vec<(String, String)>,
     /// Whether this network gives the default route.
     pub default_route: bool,
     /// The namespace to attach; `None`: a fresh one.
@@ -155,12 +177,32 @@ pub struct EndpointRecord {
     pub ipv4: Option<InterfaceAddress<Ipv4Addr>>,
     /// The IPv6 address.
     pub ipv6: Option<InterfaceAddress<Ipv6Addr>>,
-    /// The default gateway; none on an internal network.
+    /// The network's gateway; none on an internal network.
     pub gateway: Option<Ipv4Addr>,
-    /// The IPv6 default gateway.
+    /// The IPv6 gateway.
     pub gateway_v6: Option<Ipv6Addr>,
     /// The hardware address inside.
     pub mac: MacAddress,
+    /// The names that members of the network find it by.
+    #[serde(default)]
+    pub names: Vec<String>,
+    /// Names that it alone uses for other members: its own word and the member's name.
+    #[serde(default)]
+    pub links: Vec<(String, String)>,
+}
+
+impl EndpointRecord {
+    /// Its addresses, the IPv4 one first.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> + use<> {
+        let ipv4 = self.ipv4.map(|ipv4| IpAddr::V4(ipv4.address));
+        let ipv6 = self.ipv6.map(|ipv6| IpAddr::V6(ipv6.address));
+        ipv4.into_iter().chain(ipv6)
+    }
+
+    /// Its gateways, the IPv4 one first.
+    pub fn gateways(&self) -> impl Iterator<Item = IpAddr> + use<> {
+        self.gateway.map(IpAddr::V4).into_iter().chain(self.gateway_v6.map(IpAddr::V6))
+    }
 }
 
 /// An address with its prefix length.

@@ -12,17 +12,19 @@ use super::container::{Command, Container, Note, Purpose, Reply, Signalled};
 use super::health::{self, Check, Monitor};
 use super::launch::{self, Live};
 use super::memory;
+use super::networking;
 use super::record::Record;
 use super::remove;
 use super::request::{RemoveOptions, Started, WaitCondition, WaitResult};
 use super::restart::{self, Backoff};
-use super::spec::HostConfig;
+use super::spec::{EndpointSettings, HostConfig};
 use super::state::{Input, State};
 use super::streams;
 use super::update::{self, Updated};
 use super::view::HealthResult;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::networks::Which;
 use crate::signal;
 use crate::time::Time;
 
@@ -122,6 +124,12 @@ impl Actor {
             }
             Command::Unpause(reply) => {
                 let _ = reply.send(self.freeze(false).await);
+            }
+            Command::Connect { network, settings, reply } => {
+                let _ = reply.send(self.connect(&network, *settings).await);
+            }
+            Command::Disconnect { network, reply } => {
+                let _ = reply.send(self.disconnect(&network).await);
             }
             Command::Rename { name, reply } => {
                 let _ = reply.send(self.rename(&name));
@@ -236,31 +244,80 @@ impl Actor {
     }
 
     fn started(&mut self, live: Live) -> Result<()> {
-        let Live { process, endpoint, ports } = live;
+        let Live { process, endpoints, ports } = live;
         self.next(Input::Started { pid: process.pid() })?;
         self.record.started_at = Time::now();
         self.record.exit_code = 0;
         self.record.error.clear();
         self.record.oom_killed = false;
-        self.record.endpoint = endpoint;
+        self.record.endpoints = endpoints;
         self.record.ports = ports;
         self.record.health = Check::of(&self.record.config).map(|_| health::begin(self.record.health.take()));
         self.publish();
-        self.network_event("connect");
+        for endpoint in &self.record.endpoints {
+            self.network_event("connect", &endpoint.network);
+        }
         self.event("start", []);
         self.attach_streams(process);
         Ok(())
     }
 
-    fn network_event(&self, action: &str) {
-        let Some(endpoint) = &self.record.endpoint else { return };
+    fn network_event(&self, action: &str, id: &str) {
+        let name = self.engine.networks().find(id).map(|network| network.name().to_owned());
         let attributes = [
             ("container".to_owned(), self.record.id.clone()),
-            ("name".to_owned(), self.record.host_config.network_mode.clone()),
+            ("name".to_owned(), name.unwrap_or_default()),
             ("type".to_owned(), "bridge".to_owned()),
         ];
-        let actor = crate::events::Actor { id: endpoint.network.clone(), attributes: attributes.into() };
+        let actor = crate::events::Actor { id: id.to_owned(), attributes: attributes.into() };
         self.engine.inner().events.publish("network", action, actor);
+    }
+
+    /// Joins one more network, at once when it runs.
+    async fn connect(&mut self, network: &Which, settings: EndpointSettings) -> Result<()> {
+        let name = network.name();
+        networking::check_change(&self.record, network)?;
+        if self.record.networks.contains_key(name) && self.record.state.lives() {
+            return Err(Error::forbidden(format_args!(
+                "endpoint with name {} already exists in network {name}",
+                self.record.name
+            )));
+        }
+        networking::check_none(&self.record, network)?;
+        networking::check(network, &settings)?;
+        let mut next = self.record.clone();
+        Arc::make_mut(&mut next.networks).insert(name.to_owned(), settings);
+        if self.record.state.lives() {
+            networking::connect(&self.engine, &self.container, &mut next, network).await?;
+        }
+        self.record = next;
+        self.publish();
+        self.network_event("connect", &self.engine.networks().id(network));
+        Ok(())
+    }
+
+    /// Leaves a network.
+    async fn disconnect(&mut self, network: &Which) -> Result<()> {
+        let name = network.name();
+        networking::check_change(&self.record, network)?;
+        if !self.record.networks.contains_key(name) {
+            return Err(Error::forbidden(format_args!(
+                "container {} is not connected to network {name}",
+                self.record.id
+            )));
+        }
+        let id = self.engine.networks().id(network);
+        Arc::make_mut(&mut self.record.networks).remove(name);
+        let place = self.record.endpoints.iter().find(|endpoint| endpoint.network == id).cloned();
+        let left = match place {
+            Some(endpoint) => {
+                networking::disconnect(&self.engine, &self.container, &mut self.record, &endpoint).await
+            }
+            None => Ok(()),
+        };
+        self.publish();
+        self.network_event("disconnect", &id);
+        left
     }
 
     /// Connects a process with the log and with clients, and watches for its end.
@@ -341,7 +398,7 @@ impl Actor {
         // The watch may have been slower than the end.
         let untold = oom && !self.record.oom_killed;
         self.record.oom_killed = oom;
-        let endpoint = self.record.endpoint.take();
+        let endpoints = std::mem::take(&mut self.record.endpoints);
         let again = !self.going_down
             && self.removals.is_empty()
             && restart::again(
@@ -350,13 +407,12 @@ impl Actor {
                 self.record.restart_count,
             );
         // The supervisor may forget the exit status only when the journal has it.
-        let network = endpoint.clone();
         self.record.ports.clear();
         if self.next(Input::Ended { again }).is_err() {
             return;
         }
         self.engine.inner().store.put("container", &id, &self.record);
-        self.clean_up(network).await;
+        self.clean_up(endpoints.clone()).await;
         self.container.set_process(None);
         self.container.lives.send_replace(false);
         if let Some(log) = &self.container.log {
@@ -370,10 +426,8 @@ impl Actor {
             "die",
             [("exitCode", self.record.exit_code.to_string()), ("execDuration", lasted.to_string())],
         );
-        if let Some(endpoint) = endpoint {
-            self.record.endpoint = Some(endpoint);
-            self.network_event("disconnect");
-            self.record.endpoint = None;
+        for endpoint in &endpoints {
+            self.network_event("disconnect", &endpoint.network);
         }
         self.container.record.send_replace(Arc::new(self.record.clone()));
         self.container.hub.end();
@@ -410,14 +464,12 @@ impl Actor {
     }
 
     /// Gives back what the run had.
-    async fn clean_up(&self, endpoint: Option<network::EndpointRecord>) {
+    async fn clean_up(&self, endpoints: Vec<network::EndpointRecord>) {
         let (runtime, networks) = (self.engine.inner().runtime.clone(), self.engine.inner().networks.clone());
         let id = self.record.id.clone();
         let done = tokio::task::spawn_blocking(move || {
-            if let (Some(endpoint), Some(networks)) = (endpoint, networks)
-                && let Err(error) = networks.detach(&endpoint.id)
-            {
-                tracing::warn!("endpoint {}: {error}", endpoint.id);
+            if let Some(networks) = networks {
+                networking::leave_now(&networks, &endpoints);
             }
             if let Err(error) = runtime.release(&id) {
                 tracing::warn!("container {id} is not wholly released: {error}");
@@ -510,6 +562,7 @@ impl Actor {
         })?;
         let old = std::mem::replace(&mut self.record.name, name);
         registry.free_name(&old, &self.record.id);
+        networking::rename(&self.engine, &mut self.record);
         self.publish();
         self.event("rename", [("oldName", format!("/{old}"))]);
         Ok(())

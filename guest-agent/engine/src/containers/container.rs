@@ -11,11 +11,12 @@ use super::exec::Exec;
 use super::input::Gate;
 use super::record::Record;
 use super::request::{RemoveOptions, Started, WaitCondition, WaitResult, Waiting};
-use super::spec::HostConfig;
+use super::spec::{EndpointSettings, HostConfig};
 use super::update::Updated;
 use super::view::HealthResult;
 use crate::error::{Error, Result};
 use crate::logs::{Hub, LogFile};
+use crate::networks::Which;
 
 /// Answers a command.
 pub(crate) type Reply<T> = oneshot::Sender<Result<T>>;
@@ -32,6 +33,15 @@ pub(crate) enum Command {
     Unpause(Reply<()>),
     Rename {
         name: String,
+        reply: Reply<()>,
+    },
+    Connect {
+        network: Which,
+        settings: Box<EndpointSettings>,
+        reply: Reply<()>,
+    },
+    Disconnect {
+        network: Which,
         reply: Reply<()>,
     },
     Remove {

@@ -1,6 +1,5 @@
 //! Creating a container: checks first, then names, volumes, directories and the record, then its task.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::sync::Arc;
 
@@ -11,7 +10,6 @@ use super::mounts::{self, MountEntry};
 use super::names;
 use super::record::Record;
 use super::request::{CreateRequest, Created};
-use super::spec::{EndpointSettings, HostConfig};
 use super::state::State;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
@@ -40,7 +38,7 @@ pub(crate) async fn create(engine: &Engine, request: CreateRequest) -> Result<Cr
     let mut warnings = check::host_config(&mut host_config, &defaults)?;
     warnings.extend(inner.runtime.host().limit_warnings(&check::resources(&host_config)));
     super::launch::check_security(&host_config)?;
-    let networks = networks(engine, &mut host_config, networking.endpoints_config)?;
+    let networks = super::networking::wished(engine, &config, &host_config, networking.endpoints_config)?;
     let entries = mounts::resolve(&config, &host_config, |name| {
         Ok(inner.registry.get(name)?.now().mounts.as_ref().clone())
     })?;
@@ -55,6 +53,10 @@ pub(crate) async fn create(engine: &Engine, request: CreateRequest) -> Result<Cr
         };
     }
     let name = inner.registry.name(name.as_deref(), &id)?;
+    if let Err(error) = super::links::check(engine, &name, &mut host_config) {
+        inner.registry.free_name(&name, &id);
+        return Err(error);
+    }
     let record = Record {
         id: id.clone(),
         name: name.clone(),
@@ -74,7 +76,7 @@ pub(crate) async fn create(engine: &Engine, request: CreateRequest) -> Result<Cr
         finished_at: Time::NEVER,
         restart_count: 0,
         by_hand: false,
-        endpoint: None,
+        endpoints: Vec::new(),
         ports: Vec::new(),
     };
     match make(engine, record, entries, lease).await {
@@ -99,28 +101,6 @@ fn find_image(engine: &Engine, name: &str, platform: Option<&str>) -> Result<Arc
         }
     }
     Ok(image)
-}
-
-/// Which networks it joins. The first of several stands in for a mode that is not said.
-fn networks(
-    engine: &Engine,
-    host: &mut HostConfig,
-    endpoints: BTreeMap<String, Option<EndpointSettings>>,
-) -> Result<BTreeMap<String, EndpointSettings>> {
-    let mut networks = BTreeMap::new();
-    for (name, settings) in endpoints {
-        let name = if name == "default" { "bridge".to_owned() } else { name };
-        if name.starts_with("container:") || matches!(name.as_str(), "host" | "none") {
-            continue;
-        }
-        engine.networks().known(&name)?;
-        networks.insert(name, settings.unwrap_or_default());
-    }
-    let mode = host.network_mode.as_str();
-    if !mode.starts_with("container:") {
-        engine.networks().known(mode)?;
-    }
-    Ok(networks)
 }
 
 async fn make(

@@ -2,23 +2,23 @@
 
 use std::fs;
 use std::io;
-use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use network::{AttachSpec, EndpointRecord, PortBinding};
+use network::{EndpointRecord, PortBinding};
 use runtime::capabilities::CapSets;
 use runtime::{
-    Device, DeviceKind, DeviceRule, LaunchPlan, Mount as PlanMount, MountKind, NamespaceKind, NamespaceMode,
-    Namespaces, Process, Rlimit, Rootfs, Stdio, UserSpec,
+    Device, DeviceKind, DeviceRule, LaunchPlan, Mount as PlanMount, NamespaceKind, NamespaceMode, Namespaces,
+    Process, Rlimit, Rootfs, Stdio, UserSpec,
 };
 
 use super::check;
 use super::container::Container;
-use super::ports;
+use super::networking::{self, Joined};
 use super::record::Record;
 use super::spec::HostConfig;
+use super::{links, resolver};
 use crate::engine::Engine;
 use crate::error::{Error, Kind, Result};
 
@@ -28,7 +28,7 @@ const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin
 /// A container that runs.
 pub(crate) struct Live {
     pub(crate) process: Process,
-    pub(crate) endpoint: Option<EndpointRecord>,
+    pub(crate) endpoints: Vec<EndpointRecord>,
     pub(crate) ports: Vec<PortBinding>,
 }
 
@@ -50,22 +50,23 @@ pub(crate) async fn launch(
     container: &Arc<Container>,
     record: &Arc<Record>,
 ) -> Result<Live, Failed> {
-    let (attached, netns) = attach(engine, record).await?;
+    let (Joined { endpoints, gateway }, netns) =
+        networking::join(engine, record).await.map_err(networking::in_start)?;
     let mut bound = Vec::new();
-    if let Some(endpoint) = &attached {
-        match publish(engine, record, endpoint).await {
+    if let Some(gateway) = &gateway {
+        match networking::publish(engine, record, gateway).await {
             Ok(ports) => bound = ports,
             Err(error) => {
-                detach(engine, endpoint).await;
+                networking::leave(engine, &endpoints).await;
                 return Err(error.into());
             }
         }
     }
     let task = {
         let (engine, container, record) = (engine.clone(), container.clone(), record.clone());
-        let endpoint = attached.clone();
+        let endpoints = endpoints.clone();
         tokio::task::spawn_blocking(move || {
-            let plan = plan(&engine, &container, &record, endpoint.as_ref(), netns)?;
+            let plan = plan(&engine, &container, &record, &endpoints, netns)?;
             let stdio = stdio(&record);
             engine.inner().runtime.launch(plan, stdio).map_err(|error| refused(&error))
         })
@@ -75,11 +76,9 @@ pub(crate) async fn launch(
         Err(error) => Err(Error::system(format_args!("starting a container broke off: {error}")).into()),
     };
     match launched {
-        Ok(process) => Ok(Live { process, endpoint: attached, ports: bound }),
+        Ok(process) => Ok(Live { process, endpoints, ports: bound }),
         Err(failed) => {
-            if let Some(endpoint) = &attached {
-                detach(engine, endpoint).await;
-            }
+            networking::leave(engine, &endpoints).await;
             Err(failed)
         }
     }
@@ -104,105 +103,11 @@ fn stdio(record: &Record) -> Stdio {
     }
 }
 
-/// Takes a container off its network.
-pub(crate) async fn detach(engine: &Engine, endpoint: &EndpointRecord) {
-    let (networks, id) = (engine.inner().networks.clone(), endpoint.id.clone());
-    let Some(networks) = networks else { return };
-    let detached = tokio::task::spawn_blocking(move || networks.detach(&id)).await;
-    if let Ok(Err(error)) = detached {
-        tracing::warn!("endpoint {}: {error}", endpoint.id);
-    }
-}
-
-type Attached = (Option<EndpointRecord>, NamespaceMode);
-
-async fn attach(engine: &Engine, record: &Arc<Record>) -> Result<Attached> {
-    let mode = record.host_config.network_mode.as_str();
-    if record.config.network_disabled || mode == "none" {
-        return Ok((None, NamespaceMode::Private));
-    }
-    if mode == "host" {
-        return Ok((None, NamespaceMode::Host));
-    }
-    if let Some(name) = mode.strip_prefix("container:") {
-        let other = engine.inner().registry.get(name)?;
-        let Some(process) = other.process() else {
-            return Err(Error::conflict(format_args!(
-                "cannot join network of a non running container: {}",
-                other.id
-            )));
-        };
-        let namespace = process
-            .namespace(NamespaceKind::Net)
-            .map_err(|error| Error::io("cannot join a network", &error))?;
-        return Ok((None, NamespaceMode::Join(namespace)));
-    }
-    let network = engine.networks().of_container(mode)?;
-    let Some(networks) = engine.inner().networks.clone() else {
-        return Err(Error::not_found(format_args!("network {mode} not found")));
-    };
-    let asked = record.networks.get(mode).cloned().unwrap_or_default();
-    let mac = if asked.mac_address.is_empty() { &record.config.mac_address } else { &asked.mac_address };
-    let mac = if mac.is_empty() { None } else { Some(mac.parse().map_err(Error::invalid)?) };
-    let ipv4 =
-        asked.ipam_config.as_ref().map(|ipam| ipam.ipv4_address.as_str()).filter(|text| !text.is_empty());
-    let ipv4 = ipv4
-        .map(|text| text.parse().map_err(|_| Error::invalid(format_args!("invalid IPv4 address: {text}"))));
-    let spec = AttachSpec {
-        container: record.id.clone(),
-        network,
-        ipv4: ipv4.transpose()?,
-        mac,
-        default_route: true,
-        ..AttachSpec::default()
-    };
-    let attached = tokio::task::spawn_blocking(move || networks.attach(spec)).await;
-    let endpoint = attached
-        .map_err(|error| Error::system(format_args!("joining a network broke off: {error}")))?
-        .map_err(|error| crate::networks::failure(&error))?;
-    Ok((Some(endpoint.record), NamespaceMode::Join(endpoint.netns)))
-}
-
-async fn publish(engine: &Engine, record: &Record, endpoint: &EndpointRecord) -> Result<Vec<PortBinding>> {
-    let wanted = ports::wanted(&record.config, &record.host_config)?;
-    let (false, Some(networks)) = (wanted.is_empty(), &engine.inner().networks) else {
-        return Ok(Vec::new());
-    };
-    networks.publish(&endpoint.id, &record.name, &wanted).await.map_err(|error| {
-        let error = crate::networks::failure(&error);
-        Error { message: format!("failed to set up container networking: {}", error.message), ..error }
-    })
-}
-
-/// Publishes a running container's ports anew, after the engine was restarted.
-pub(crate) async fn publish_again(engine: &Engine, record: &Record) -> Result<Vec<PortBinding>> {
-    let Some(endpoint) = &record.endpoint else { return Ok(Vec::new()) };
-    // The same ports as before, also where any would have done.
-    let wanted: Vec<network::PortSpec> = record
-        .ports
-        .iter()
-        .map(|port| network::PortSpec {
-            container_port: port.container_port,
-            protocol: port.protocol,
-            host_ip: Some(port.host_ip),
-            host_port: port.host_port,
-            host_port_end: port.host_port,
-        })
-        .collect();
-    let (false, Some(networks)) = (wanted.is_empty(), &engine.inner().networks) else {
-        return Ok(Vec::new());
-    };
-    networks
-        .publish(&endpoint.id, &record.name, &wanted)
-        .await
-        .map_err(|error| crate::networks::failure(&error))
-}
-
 fn plan(
     engine: &Engine,
     container: &Container,
     record: &Record,
-    endpoint: Option<&EndpointRecord>,
+    endpoints: &[EndpointRecord],
     net: NamespaceMode,
 ) -> Result<LaunchPlan> {
     let (config, host) = (&*record.config, &*record.host_config);
@@ -210,7 +115,8 @@ fn plan(
     let mut plan = LaunchPlan::new(record.id.clone(), rootfs, record.command());
     let security = Security::of(host)?;
     let private_net = !matches!(net, NamespaceMode::Host);
-    plan.env = environment(record);
+    plan.env = links::environment(engine, record)?;
+    plan.env.extend(environment(record));
     plan.cwd = if config.working_dir.is_empty() { "/".into() } else { config.working_dir.clone() };
     plan.user = UserSpec { user: config.user.clone(), groups: host.group_add.clone().unwrap_or_default() };
     if host.uts_mode != "host" {
@@ -218,7 +124,7 @@ fn plan(
         plan.domainname.clone_from(&config.domainname);
     }
     plan.namespaces = namespaces(engine, host, net)?;
-    plan.mounts = mounts(engine, container, record, endpoint)?;
+    plan.mounts = mounts(engine, container, record, endpoints)?;
     plan.masked_paths = host.masked_paths.clone().unwrap_or_default();
     plan.readonly_paths = host.readonly_paths.clone().unwrap_or_default();
     plan.readonly_rootfs = host.readonly_rootfs;
@@ -302,9 +208,9 @@ fn mounts(
     engine: &Engine,
     container: &Container,
     record: &Record,
-    endpoint: Option<&EndpointRecord>,
+    endpoints: &[EndpointRecord],
 ) -> Result<Vec<PlanMount>> {
-    let mut mounts = files(engine, container, record, endpoint)?;
+    let mut mounts = resolver::files(engine, container, record, endpoints)?;
     let own = |target: &Path| record.mounts.iter().any(|entry| Path::new(&entry.point.destination) == target);
     mounts.retain(|mount| !own(&mount.target));
     let socket = engine.config().api_socket.as_deref();
@@ -322,101 +228,6 @@ fn mounts(
         mounts.push(entry.plan(socket)?);
     }
     Ok(mounts)
-}
-
-/// Writes the three files of a container's name and resolver, and mounts them.
-fn files(
-    engine: &Engine,
-    container: &Container,
-    record: &Record,
-    endpoint: Option<&EndpointRecord>,
-) -> Result<Vec<PlanMount>> {
-    let mode = record.host_config.network_mode.as_str();
-    let machine = |path: &str| fs::read_to_string(path).unwrap_or_default();
-    let (hosts, resolver) = match mode.strip_prefix("container:") {
-        Some(name) => {
-            let other = engine.inner().registry.get(name)?;
-            (
-                machine(&other.file("hosts").to_string_lossy()),
-                machine(&other.file("resolv.conf").to_string_lossy()),
-            )
-        }
-        None if mode == "host" => {
-            let extra = extra_hosts(engine, record)?;
-            let mut hosts = machine("/etc/hosts");
-            for (name, address) in &extra {
-                hosts.push_str(&format!("{address}\t{name}\n"));
-            }
-            (hosts, resolver(engine, record, &machine("/etc/resolv.conf"), true)?)
-        }
-        None => {
-            let addresses: Vec<IpAddr> = endpoint
-                .into_iter()
-                .flat_map(|endpoint| {
-                    let v4 = endpoint.ipv4.iter().map(|address| IpAddr::V4(address.address));
-                    v4.chain(endpoint.ipv6.iter().map(|address| IpAddr::V6(address.address)))
-                })
-                .collect();
-            let hosts = network::names::Hosts {
-                hostname: &record.config.hostname,
-                domainname: &record.config.domainname,
-                addresses: &addresses,
-                extra: &extra_hosts(engine, record)?,
-                ipv6: true,
-            };
-            (hosts.render(), resolver(engine, record, &machine("/etc/resolv.conf"), false)?)
-        }
-    };
-    let write = |name: &str, content: &str| -> Result<PlanMount> {
-        let path = container.file(name);
-        fs::write(&path, content)
-            .map_err(|error| Error::io(format_args!("cannot write `{}`", path.display()), &error))?;
-        Ok(PlanMount { kind: MountKind::bind(path), target: Path::new("/etc").join(name), readonly: false })
-    };
-    Ok(vec![
-        write("hosts", &hosts)?,
-        write("resolv.conf", &resolver)?,
-        write("hostname", &format!("{}\n", record.config.hostname))?,
-    ])
-}
-
-fn extra_hosts(engine: &Engine, record: &Record) -> Result<Vec<(String, String)>> {
-    record
-        .host_config
-        .extra_hosts
-        .iter()
-        .flatten()
-        .map(|line| {
-            let (name, address) = line
-                .split_once([':', '='])
-                .ok_or_else(|| Error::invalid(format_args!("bad format for add-host: \"{line}\"")))?;
-            let address =
-                if address == "host-gateway" { engine.networks().host_gateway() } else { address.to_owned() };
-            Ok((name.to_owned(), address))
-        })
-        .collect()
-}
-
-fn resolver(engine: &Engine, record: &Record, machine: &str, as_is: bool) -> Result<String> {
-    let host = &*record.host_config;
-    let options = &engine.config().options;
-    let list = |own: &Option<Vec<String>>, all: &[String]| match own {
-        Some(own) if !own.is_empty() => own.clone(),
-        _ => all.to_vec(),
-    };
-    let servers = list(&host.dns, &options.dns);
-    let search = list(&host.dns_search, &options.dns_search);
-    let more = list(&host.dns_options, &options.dns_options);
-    if as_is && servers.is_empty() && search.is_empty() && more.is_empty() {
-        return Ok(machine.to_owned());
-    }
-    let servers: Vec<IpAddr> = servers
-        .iter()
-        .map(|text| {
-            text.parse().map_err(|_| Error::invalid(format_args!("invalid DNS server address: {text}")))
-        })
-        .collect::<Result<_>>()?;
-    Ok(network::names::Resolver { machine, servers: &servers, search: &search, options: &more }.render())
 }
 
 /// What `SecurityOpt` says.

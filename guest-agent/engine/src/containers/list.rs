@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::container::Container;
 use super::exec;
 use super::launch;
+use super::networking;
 use super::ports;
 use super::record::Record;
 use super::request::ListOptions;
@@ -19,6 +20,7 @@ use super::view::{
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::filters::Filters;
+use crate::networks::Which;
 use crate::system::STORAGE_DRIVER;
 
 const ACCEPTED: [&str; 17] = [
@@ -61,7 +63,7 @@ pub(crate) fn list(engine: &Engine, options: &ListOptions) -> Result<Vec<Contain
         })
         .filter(|(_, record)| {
             let shown = all || record.state.lives() || record.state == State::Restarting;
-            shown && selection.fits(filters, record)
+            shown && selection.fits(engine, filters, record)
         })
         .collect();
     records.sort_by_key(|(_, record)| std::cmp::Reverse(record.created));
@@ -112,13 +114,16 @@ impl Selection {
         Ok(Selection { before: created("before")?, since: created("since")?, ancestors, exited })
     }
 
-    fn fits(&self, filters: &Filters, record: &Record) -> bool {
+    fn fits(&self, engine: &Engine, filters: &Filters, record: &Record) -> bool {
         let slashed = format!("/{}", record.name);
         let health = record.health.as_ref().map_or("none", |health| health.status.as_str());
         let networks = |wanted: &str| {
             record.host_config.network_mode == wanted
                 || record.networks.contains_key(wanted)
-                || record.endpoint.as_ref().is_some_and(|endpoint| endpoint.network.starts_with(wanted))
+                || engine
+                    .networks()
+                    .find(wanted)
+                    .is_ok_and(|found| record.networks.contains_key(found.name()))
         };
         let ended = record.state == State::Exited || record.state == State::Dead;
         filters.any("id", |wanted| record.id.starts_with(wanted))
@@ -268,26 +273,28 @@ fn span(span: Duration) -> String {
 
 /// The networks of a container: what it asked for, filled in while it runs.
 pub(crate) fn endpoints(engine: &Engine, record: &Record) -> BTreeMap<String, EndpointSettings> {
-    let mode = &record.host_config.network_mode;
-    if mode.starts_with("container:") {
-        return BTreeMap::new();
-    }
     let mut networks = (*record.networks).clone();
-    let own = networks.entry(mode.clone()).or_default();
-    own.network_id = engine.networks().id_of(mode);
-    if let Some(endpoint) = &record.endpoint {
-        own.network_id.clone_from(&endpoint.network);
-        own.endpoint_id = endpoint.id.to_string();
-        own.mac_address = endpoint.mac.to_string();
-        own.gateway = endpoint.gateway.map(|address| address.to_string()).unwrap_or_default();
+    for (name, place) in &mut networks {
+        let Ok(network) = engine.networks().find(name) else { continue };
+        place.network_id = engine.networks().id(&network);
+        if matches!(network, Which::User(_)) {
+            place.dns_names = Some(networking::names(record, place));
+        }
+        let Some(endpoint) = record.endpoints.iter().find(|endpoint| endpoint.network == place.network_id)
+        else {
+            continue;
+        };
+        place.endpoint_id = endpoint.id.to_string();
+        place.mac_address = endpoint.mac.to_string();
+        place.gateway = endpoint.gateway.map(|address| address.to_string()).unwrap_or_default();
         if let Some(address) = &endpoint.ipv4 {
-            own.ip_address = address.address.to_string();
-            own.ip_prefix_len = address.prefix;
+            place.ip_address = address.address.to_string();
+            place.ip_prefix_len = address.prefix;
         }
         if let Some(address) = &endpoint.ipv6 {
-            own.global_ipv6_address = address.address.to_string();
-            own.global_ipv6_prefix_len = address.prefix;
-            own.ipv6_gateway = endpoint.gateway_v6.map(|address| address.to_string()).unwrap_or_default();
+            place.global_ipv6_address = address.address.to_string();
+            place.global_ipv6_prefix_len = address.prefix;
+            place.ipv6_gateway = endpoint.gateway_v6.map(|address| address.to_string()).unwrap_or_default();
         }
     }
     networks

@@ -23,12 +23,15 @@ pub(crate) mod exec;
 pub(crate) mod health;
 pub(crate) mod input;
 pub(crate) mod launch;
+pub(crate) mod links;
 pub(crate) mod list;
 pub(crate) mod memory;
+pub(crate) mod networking;
 pub(crate) mod observe;
 pub(crate) mod record;
 pub(crate) mod registry;
 pub(crate) mod remove;
+pub(crate) mod resolver;
 pub(crate) mod streams;
 
 pub use input::{Input, Written};

@@ -39,8 +39,9 @@ pub(crate) struct Record {
     pub(crate) restart_count: u64,
     /// Somebody stopped or killed it.
     pub(crate) by_hand: bool,
-    /// Its place in its network, while it has one.
-    pub(crate) endpoint: Option<EndpointRecord>,
+    /// Its places in networks, while it runs.
+    #[serde(default)]
+    pub(crate) endpoints: Vec<EndpointRecord>,
     pub(crate) ports: Vec<PortBinding>,
     pub(crate) health: Option<Health>,
 }

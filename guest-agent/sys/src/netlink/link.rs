@@ -14,6 +14,7 @@ const RTM_SETLINK: u16 = 19;
 const RTM_NEWADDR: u16 = 20;
 const RTM_GETADDR: u16 = 22;
 const RTM_NEWROUTE: u16 = 24;
+const RTM_DELROUTE: u16 = 25;
 const RTM_GETROUTE: u16 = 26;
 
 const NLM_F_REPLACE: u16 = 0x100;
@@ -257,18 +258,29 @@ pub fn add_address(
     });
 }
 
-/// Makes `gateway` the default route.
-pub fn add_default_route(request: &mut Request, gateway: IpAddr) {
+/// Makes `gateway` the default route, in the place of another one.
+pub fn set_default_route(request: &mut Request, gateway: IpAddr) {
     const RTA_GATEWAY: u16 = 5;
+    let fixed = default_route(family(gateway));
+    request.message(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, &fixed, |body| {
+        body.bytes(RTA_GATEWAY, &octets(gateway));
+    });
+}
+
+/// Removes the default route of a family (`AF_INET`, `AF_INET6`).
+pub fn delete_default_route(request: &mut Request, family: u8) {
+    request.message(RTM_DELROUTE, 0, &default_route(family), |_| {});
+}
+
+/// struct rtmsg of a default route.
+fn default_route(family: u8) -> [u8; ROUTE_HEADER] {
     let mut fixed = [0; ROUTE_HEADER];
-    fixed[0] = family(gateway);
+    fixed[0] = family;
     fixed[4] = libc::RT_TABLE_MAIN;
     fixed[5] = libc::RTPROT_BOOT;
     fixed[6] = libc::RT_SCOPE_UNIVERSE;
     fixed[7] = libc::RTN_UNICAST;
-    request.message(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, &fixed, |body| {
-        body.bytes(RTA_GATEWAY, &octets(gateway));
-    });
+    fixed
 }
 
 /// Every link of the socket's namespace.

@@ -474,11 +474,12 @@ impl Rule<'_> {
 
     /// Sends the packet to a port of this machine.
     pub fn redirect(&mut self, port: u16, scratch: Register) -> &mut Self {
-        self.immediate(scratch, &port.to_be_bytes());
+        self.load(scratch, &port.to_be_bytes());
         self.expression("redir", |data| data.be32(1, scratch.number()))
     }
 
-    fn immediate(&mut self, into: Register, value: &[u8]) -> &mut Self {
+    /// Loads a constant.
+    pub fn load(&mut self, into: Register, value: &[u8]) -> &mut Self {
         self.expression("immediate", |data| {
             data.be32(1, into.number());
             data.nest(2, |nested| nested.bytes(1, value));
