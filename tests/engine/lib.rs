@@ -12,6 +12,7 @@ mod images;
 mod listeners;
 mod logs;
 mod network;
+mod networks;
 mod recovery;
 mod registries;
 mod system;

@@ -15,7 +15,7 @@ use super::ports;
 use super::record::Record;
 use super::spec::{Config, EndpointSettings, HostConfig};
 use crate::engine::Engine;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::networks::{Which, failure};
 
 const INTERFACE: &str = "com.docker.network.endpoint.ifname";
@@ -37,12 +37,14 @@ pub(crate) fn wished(
     if mode.starts_with("container:") {
         return Ok(BTreeMap::new());
     }
-    let networks = engine.networks();
-    let primary = networks.find(mode)?;
+    let primary = find_later(engine, mode)?;
     let mut wished: BTreeMap<String, EndpointSettings> = BTreeMap::new();
     for (name, settings) in endpoints {
-        let which = networks.find(if name == "default" { "bridge" } else { &name })?;
         let settings = settings.unwrap_or_default();
+        let Some(which) = find_later(engine, if name == "default" { "bridge" } else { &name })? else {
+            wished.insert(name, settings);
+            continue;
+        };
         check(&which, &settings).map_err(|error| Error {
             message: format!(
                 "invalid config for network {}: invalid endpoint settings:\n{error}",
@@ -52,7 +54,7 @@ pub(crate) fn wished(
         })?;
         wished.insert(which.name().to_owned(), settings);
     }
-    let own = wished.entry(primary.name().to_owned()).or_default();
+    let own = wished.entry(primary.as_ref().map_or(mode, Which::name).to_owned()).or_default();
     if own.mac_address.is_empty() {
         own.mac_address.clone_from(&config.mac_address);
     }
@@ -65,6 +67,15 @@ pub(crate) fn wished(
         }
     }
     Ok(wished)
+}
+
+/// A network that a container to be names; `None` when there is none yet, which its start will tell, as with dockerd.
+/// (Clients take "not found" at the making of a container for the image's, and pull it.)
+fn find_later(engine: &Engine, name: &str) -> Result<Option<Which>> {
+    match engine.networks().find(name) {
+        Err(error) if error.kind == Kind::NotFound => Ok(None),
+        found => found.map(Some),
+    }
 }
 
 /// Refuses what can't be had of a network.
@@ -126,8 +137,9 @@ fn parameters(settings: &EndpointSettings) -> Result<Vec<(String, String)>> {
             };
             // Four parts with the interface as the third: nothing else of the namespace can be meant.
             match parts[..] {
-                ["net", "ipv4" | "ipv6" | "mpls", _, "IFNAME", _] if parts.iter().all(plain) => {
-                    Ok((name.to_owned(), value.to_owned()))
+                // The docker command writes the word small.
+                ["net", "ipv4" | "ipv6" | "mpls", _, "IFNAME" | "ifname", _] if parts.iter().all(plain) => {
+                    Ok((name.replace(".ifname.", ".IFNAME."), value.to_owned()))
                 }
                 _ => Err(invalid()),
             }

@@ -81,12 +81,11 @@ fn known(query: &Query, asker: &Asker<'_>) -> Option<Vec<Record>> {
     if query.query_type() == RecordType::PTR {
         let address: IpAddr =
             name.parse_arpa_name().ok().filter(|net| net.prefix_len() == net.max_prefix_len())?.addr();
-        let called = Name::from_utf8(asker.table.name_of(asker.container, address)?).ok()?;
-        let mut called = called;
+        let mut called = Name::from_ascii(asker.table.name_of(asker.container, address)?).ok()?;
         called.set_fqdn(true);
         return Some(vec![Record::from_rdata(name.clone(), TTL, RData::PTR(PTR(called)))]);
     }
-    let text = name.to_utf8().to_ascii_lowercase();
+    let text = name.to_ascii().to_ascii_lowercase();
     let hosts = asker.table.find(asker.container, text.trim_end_matches('.'))?;
     let mut records: Vec<Record> = hosts
         .iter()
@@ -148,7 +147,7 @@ mod tests {
 
     fn question(name: &str, kind: RecordType) -> Message {
         let mut message = Message::new();
-        let name = Name::from_utf8(name).unwrap();
+        let name = Name::from_ascii(name).unwrap();
         message.set_id(77).set_recursion_desired(true).add_query(Query::query(name, kind));
         message
     }
@@ -170,7 +169,7 @@ mod tests {
         let first = |turn| {
             let reply = replied(&question("wEB.", RecordType::A), &Asker { turn, ..asker(&table) });
             assert_eq!((reply.id(), reply.answers().len()), (77, 3));
-            assert_eq!(reply.answers()[0].name().to_utf8(), "wEB.");
+            assert_eq!(reply.answers()[0].name().to_ascii(), "wEB.");
             reply.answers()[0].data().to_string()
         };
         assert_eq!([first(0), first(1), first(3)], ["10.0.0.3", "10.0.0.4", "10.0.0.3"]);
