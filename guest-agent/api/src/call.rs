@@ -98,12 +98,13 @@ fn parse_json<T: DeserializeOwned>(text: &[u8]) -> Result<T, ApiError> {
     if text.iter().all(u8::is_ascii_whitespace) {
         return Err(ApiError::invalid("invalid JSON: got EOF while reading request body"));
     }
-    let mut documents = serde_json::Deserializer::from_slice(text).into_iter::<T>();
+    let mut documents = serde_json::Deserializer::from_slice(text).into_iter::<serde_json::Value>();
     match documents.next() {
-        Some(Ok(value)) => {
+        Some(Ok(document)) => {
             let rest = &text[documents.byte_offset()..];
             if rest.iter().all(u8::is_ascii_whitespace) {
-                Ok(value)
+                engine::json::from_value(document)
+                    .map_err(|error| ApiError::invalid(format!("invalid JSON: {error}")))
             } else {
                 Err(ApiError::invalid("unexpected content after JSON"))
             }

@@ -30,7 +30,7 @@ use crate::images::Images;
 use crate::networks::{Builtin, Networks};
 use crate::store::Store;
 use crate::system::{DiskUsage, SystemInfo, VersionInfo};
-use crate::volumes::{Table, Volumes};
+use crate::volumes::{Mounted, Table, Volumes};
 use crate::{info, recover, signal};
 
 /// How long a container may take to stop when nobody says.
@@ -57,6 +57,7 @@ pub(crate) struct Inner {
     pub(crate) builtin: Builtin,
     pub(crate) user_networks: crate::networks::Table,
     pub(crate) volumes: Table,
+    pub(crate) mounted: Mounted,
     pub(crate) seccomp: launch::Filters,
     /// A directory per container.
     pub(crate) containers: PathBuf,
@@ -424,13 +425,7 @@ impl Engine {
 
     /// `POST /exec/{id}/resize`
     pub async fn exec_resize(&self, id: &str, width: u16, height: u16) -> Result<()> {
-        let exec = self.0.execs.get(id)?;
-        let Some(process) = exec.process() else {
-            return Err(Error::conflict(format_args!("exec {id} is not running")));
-        };
-        process
-            .resize(width, height)
-            .map_err(|error| Error::io(format_args!("cannot resize exec {id}"), &error))
+        self.0.execs.get(id)?.resize(width, height)
     }
 }
 

@@ -15,6 +15,7 @@ pub mod filters;
 pub mod images;
 mod info;
 mod instructions;
+pub mod json;
 mod logs;
 pub mod networks;
 mod pipe;

@@ -76,6 +76,7 @@ pub(crate) fn open(config: EngineConfig) -> Result<(Inner, Vec<Record>)> {
         user_networks,
         registries,
         volumes: volumes::Table::new(volumes),
+        mounted: volumes::Mounted::default(),
         events: crate::events::Bus::default(),
         registry: crate::containers::registry::Registry::default(),
         execs: crate::containers::exec::Execs::default(),
@@ -263,11 +264,17 @@ pub(crate) async fn adopt(engine: &Engine, records: Vec<Record>) -> Result<()> {
     let mut auto_removed = Vec::new();
     for mut record in records {
         let id = record.id.clone();
-        let image = record.image_id.parse().ok();
-        let lease = image.and_then(|image| inner.images.hold(&image).ok());
-        if lease.is_none() {
-            tracing::error!("the image {} of container {} is gone", record.image_id, record.name);
-        }
+        let mounted = record.mounts.iter().filter(|entry| entry.is_image()).map(|entry| &entry.image_id);
+        let leases = std::iter::once(&record.image_id)
+            .chain(mounted)
+            .filter_map(|image| {
+                let lease = image.parse().ok().and_then(|image| inner.images.hold(&image).ok());
+                if lease.is_none() {
+                    tracing::error!("the image {image} of container {} is gone", record.name);
+                }
+                lease
+            })
+            .collect();
         if inner.registry.name(Some(&record.name), &id).is_err() {
             tracing::error!("two containers are called {}", record.name);
         }
@@ -276,7 +283,7 @@ pub(crate) async fn adopt(engine: &Engine, records: Vec<Record>) -> Result<()> {
             && record.host_config.auto_remove
             && record.state != State::Created;
         let record = record;
-        let (container, commands) = Container::new(record, inner.containers.join(&id), lease);
+        let (container, commands) = Container::new(record, inner.containers.join(&id), leases);
         inner.registry.insert(container.clone());
         inner.store.put("container", &id, &*container.now());
         if orphan {
@@ -317,6 +324,10 @@ async fn beginning(engine: &Engine, record: &mut Record) -> Beginning {
         };
         if record.started_at.is_never() {
             record.started_at = Time::now();
+        }
+        let (held, holding) = (record.clone(), engine.volumes());
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(move || holding.hold(&held)).await {
+            tracing::error!("volumes of container {}: {error}", record.name);
         }
         networking::serve_again(engine, record, &process);
         match networking::publish_again(engine, record).await {

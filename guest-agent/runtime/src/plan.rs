@@ -231,6 +231,13 @@ pub enum MountKind {
     },
     /// Memory.
     Tmpfs(TmpfsOptions),
+    /// An image's files, which nobody can write.
+    Layers {
+        /// Its layers, the top one first.
+        layers: Vec<PathBuf>,
+        /// A path within it that is mounted instead and cannot lead out of it.
+        subpath: Option<PathBuf>,
+    },
 }
 
 impl MountKind {

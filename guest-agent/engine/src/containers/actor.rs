@@ -466,7 +466,7 @@ impl Actor {
     /// Gives back what the run had.
     async fn clean_up(&self, endpoints: Vec<network::EndpointRecord>) {
         let (runtime, networks) = (self.engine.inner().runtime.clone(), self.engine.inner().networks.clone());
-        let id = self.record.id.clone();
+        let (id, volumes, record) = (self.record.id.clone(), self.engine.volumes(), self.record.clone());
         let done = tokio::task::spawn_blocking(move || {
             if let Some(networks) = networks {
                 networking::leave_now(&networks, &endpoints);
@@ -474,6 +474,7 @@ impl Actor {
             if let Err(error) = runtime.release(&id) {
                 tracing::warn!("container {id} is not wholly released: {error}");
             }
+            volumes.release(&record);
         });
         if let Err(error) = done.await {
             tracing::error!("cleaning up after a container broke off: {error}");

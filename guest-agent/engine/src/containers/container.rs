@@ -125,8 +125,8 @@ pub(crate) struct Container {
     pub(crate) lives: watch::Sender<bool>,
     pub(crate) process: Mutex<Option<Process>>,
     pub(crate) execs: Mutex<BTreeMap<String, Arc<Exec>>>,
-    /// Keeps the image's layers.
-    pub(crate) _lease: Option<image::Lease>,
+    /// Keeps the layers of its image, and of those that it mounts.
+    pub(crate) _leases: Vec<image::Lease>,
 }
 
 impl Container {
@@ -134,7 +134,7 @@ impl Container {
     pub(crate) fn new(
         record: Record,
         directory: PathBuf,
-        lease: Option<image::Lease>,
+        leases: Vec<image::Lease>,
     ) -> (Arc<Container>, mpsc::Receiver<Command>) {
         let (commands, receiver) = mpsc::channel(16);
         let id = record.id.clone();
@@ -155,7 +155,7 @@ impl Container {
             commands,
             directory,
             id,
-            _lease: lease,
+            _leases: leases,
         };
         (Arc::new(container), receiver)
     }

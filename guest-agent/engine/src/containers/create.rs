@@ -79,7 +79,7 @@ pub(crate) async fn create(engine: &Engine, request: CreateRequest) -> Result<Cr
         endpoints: Vec::new(),
         ports: Vec::new(),
     };
-    match make(engine, record, entries, lease).await {
+    match make(engine, record, entries, vec![lease]).await {
         Ok(()) => Ok(Created { id, warnings }),
         Err(error) => {
             inner.registry.free_name(&name, &id);
@@ -107,7 +107,7 @@ async fn make(
     engine: &Engine,
     mut record: Record,
     entries: Vec<MountEntry>,
-    lease: image::Lease,
+    mut leases: Vec<image::Lease>,
 ) -> Result<()> {
     let inner = engine.inner();
     let directory = inner.containers.join(&record.id);
@@ -122,10 +122,21 @@ async fn make(
             entry.point.name = volume.name;
             entry.point.source = volume.mountpoint;
         }
+        if entry.is_image() {
+            let failed = |error| crate::images::failure(&error);
+            // Not "not found": for the docker command that would be the container's own image, to be pulled.
+            let image = inner
+                .images
+                .get(&entry.point.source)
+                .map_err(|error| Error { kind: crate::error::Kind::InvalidParameter, ..failed(error) })?;
+            leases.push(inner.images.hold(&image.id).map_err(failed)?);
+            entry.image_id = image.id.to_string();
+            entry.layers = inner.images.lower_dirs(&image.id).map_err(failed)?;
+        }
         ready.push(entry);
     }
     record.mounts = Arc::new(ready);
-    let (container, commands) = Container::new(record, directory.clone(), Some(lease));
+    let (container, commands) = Container::new(record, directory.clone(), leases);
     let task = {
         let (engine, container) = (engine.clone(), container.clone());
         move || -> Result<()> {
@@ -137,8 +148,12 @@ async fn make(
             make(&container.upper())?;
             make(&container.work())?;
             if !empty_volumes.is_empty() {
-                let rootfs = super::launch::rootfs(&engine, &container, &container.now())?;
-                crate::volumes::copy_up(&engine.inner().runtime, &rootfs, &empty_volumes)?;
+                let record = container.now();
+                let rootfs = super::launch::rootfs(&engine, &container, &record)?;
+                engine.volumes().hold(&record)?;
+                let copied = crate::volumes::copy_up(&engine.inner().runtime, &rootfs, &empty_volumes);
+                engine.volumes().release(&record);
+                copied?;
             }
             Ok(())
         }

@@ -29,6 +29,8 @@ pub(crate) struct Exec {
     pub(crate) container: Arc<Container>,
     pub(crate) config: ExecConfig,
     stage: Mutex<Stage>,
+    /// Width and height that were asked for before it ran.
+    size: Mutex<Option<(u16, u16)>>,
     hub: Arc<Hub>,
     gate: Gate,
 }
@@ -59,6 +61,21 @@ impl Exec {
         match &*self.stage() {
             Stage::Running(process) => Some(process.clone()),
             _ => None,
+        }
+    }
+
+    /// Sets the size of its terminal, now or when it is there.
+    pub(crate) fn resize(&self, width: u16, height: u16) -> Result<()> {
+        let stage = self.stage();
+        match &*stage {
+            Stage::Created | Stage::Starting => {
+                *self.size.lock().unwrap_or_else(PoisonError::into_inner) = Some((width, height));
+                Ok(())
+            }
+            Stage::Running(process) => process
+                .resize(width, height)
+                .map_err(|error| Error::io(format_args!("cannot resize exec {}", self.id), &error)),
+            Stage::Ended { .. } => Err(Error::conflict(format_args!("exec {} is not running", self.id))),
         }
     }
 
@@ -172,6 +189,7 @@ pub(crate) async fn create(engine: &Engine, name: &str, config: ExecConfig) -> R
         container: container.clone(),
         config,
         stage: Mutex::new(Stage::Created),
+        size: Mutex::default(),
         gate: Gate::default(),
     });
     let id = exec.id.clone();
@@ -357,6 +375,12 @@ fn plan(engine: &Engine, exec: &Exec, record: &Record) -> Result<ExecPlan> {
 
 fn attach_streams(engine: &Engine, exec: &Arc<Exec>, process: Process) {
     *exec.stage() = Stage::Running(process.clone());
+    let size = exec.size.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some((width, height)) = size
+        && let Err(error) = process.resize(width, height)
+    {
+        tracing::debug!("exec {} keeps its size: {error}", exec.id);
+    }
     let pid = process.pid();
     let ending = streams::join(process, &exec.hub, &exec.gate, None);
     let (engine, exec) = (engine.clone(), exec.clone());

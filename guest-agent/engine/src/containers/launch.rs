@@ -66,9 +66,16 @@ pub(crate) async fn launch(
         let (engine, container, record) = (engine.clone(), container.clone(), record.clone());
         let endpoints = endpoints.clone();
         tokio::task::spawn_blocking(move || {
-            let plan = plan(&engine, &container, &record, &endpoints, netns)?;
-            let stdio = stdio(&record);
-            engine.inner().runtime.launch(plan, stdio).map_err(|error| refused(&error))
+            engine.volumes().hold(&record)?;
+            let launched = plan(&engine, &container, &record, &endpoints, netns)
+                .map_err(Failed::from)
+                .and_then(|plan| {
+                    engine.inner().runtime.launch(plan, stdio(&record)).map_err(|error| refused(&error))
+                });
+            if launched.is_err() {
+                engine.volumes().release(&record);
+            }
+            launched
         })
     };
     let launched = match task.await {

@@ -29,6 +29,9 @@ pub(crate) struct MountEntry {
     /// Options and labels of a volume made here.
     pub(crate) volume_options: BTreeMap<String, String>,
     pub(crate) volume_labels: BTreeMap<String, String>,
+    /// The id of a mounted image, and where its layers are, the top one first.
+    pub(crate) image_id: String,
+    pub(crate) layers: Vec<PathBuf>,
 }
 
 impl MountEntry {
@@ -36,10 +39,17 @@ impl MountEntry {
         self.point.r#type == "volume"
     }
 
+    pub(crate) fn is_image(&self) -> bool {
+        self.point.r#type == "image"
+    }
+
     /// The mount for the runtime. `docker_socket` is where a bind of `docker.sock` leads.
     pub(crate) fn plan(&self, docker_socket: Option<&Path>) -> Result<PlanMount> {
         let target = PathBuf::from(&self.point.destination);
-        let kind = if self.point.r#type == "tmpfs" {
+        let subpath = (!self.subpath.is_empty()).then(|| PathBuf::from(&self.subpath));
+        let kind = if self.is_image() {
+            MountKind::Layers { layers: self.layers.clone(), subpath }
+        } else if self.point.r#type == "tmpfs" {
             MountKind::Tmpfs(TmpfsOptions::parse(&self.tmpfs).map_err(Error::invalid)?)
         } else {
             let source = match docker_socket {
@@ -48,7 +58,7 @@ impl MountEntry {
             };
             MountKind::Bind {
                 source,
-                subpath: (!self.subpath.is_empty()).then(|| PathBuf::from(&self.subpath)),
+                subpath,
                 recursive: !self.non_recursive,
                 propagation: match self.point.propagation.trim_start_matches('r') {
                     "shared" => Propagation::Shared,
@@ -246,10 +256,26 @@ fn parse_mount(mount: &Mount) -> Result<MountEntry> {
             entry
         }
         "tmpfs" => tmpfs(mount, destination),
-        "image" => return Err(Error::not_implemented("mounts of type image are not available")),
+        "image" => {
+            if mount.source.is_empty() {
+                return Err(wrong("field Source must not be empty"));
+            }
+            let subpath = mount.image_options.as_ref().map(|options| options.subpath.clone());
+            MountEntry {
+                point: MountPoint {
+                    r#type: "image".into(),
+                    source: mount.source.clone(),
+                    destination,
+                    ..MountPoint::default()
+                },
+                subpath: subpath.unwrap_or_default(),
+                ..MountEntry::default()
+            }
+        }
         other => return Err(Error::invalid(format_args!("mount type unknown: \"{other}\""))),
     };
-    entry.point.rw = !mount.read_only;
+    // An image is what it is.
+    entry.point.rw = !mount.read_only && !entry.is_image();
     Ok(entry)
 }
 

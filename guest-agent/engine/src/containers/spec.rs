@@ -22,11 +22,11 @@ where
 
 /// A record in Docker's spelling, every field of which may be missing or `null`.
 macro_rules! record {
-    ($(#[$meta:meta])* pub struct $name:ident { $($(#[$field_meta:meta])* pub $field:ident: $type:ty,)* }) => {
+    ($(#[$meta:meta])* $visibility:vis struct $name:ident { $($(#[$field_meta:meta])* pub $field:ident: $type:ty,)* }) => {
         $(#[$meta])*
         #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
         #[serde(default, rename_all = "PascalCase")]
-        pub struct $name {
+        $visibility struct $name {
             $($(#[$field_meta])* #[serde(deserialize_with = "crate::containers::spec::or_default")] pub $field: $type,)*
         }
     };
@@ -587,18 +587,35 @@ record! {
 }
 
 /// The body of `POST /containers/create`: `Config` with two more fields beside its own.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Clone, Default)]
 pub struct CreateBody {
     /// The portable half.
-    #[serde(flatten)]
     pub config: Config,
     /// The host's half.
-    #[serde(rename = "HostConfig", deserialize_with = "or_default")]
     pub host_config: HostConfig,
     /// The networks.
-    #[serde(rename = "NetworkingConfig", deserialize_with = "or_default")]
     pub networking_config: NetworkingConfig,
+}
+
+record! {
+    /// What a create has beside `Config`.
+    struct Beside {
+        /// The host's half.
+        pub host_config: HostConfig,
+        /// The networks.
+        pub networking_config: NetworkingConfig,
+    }
+}
+
+impl<'de> Deserialize<'de> for CreateBody {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // Either record ignores what belongs to the other; flattened, they would not know each other's fields.
+        let document = serde_json::Value::deserialize(deserializer)?;
+        let error = serde::de::Error::custom::<serde_json::Error>;
+        let config = crate::json::from_value(document.clone()).map_err(error)?;
+        let Beside { host_config, networking_config } = crate::json::from_value(document).map_err(error)?;
+        Ok(CreateBody { config, host_config, networking_config })
+    }
 }
 
 #[cfg(test)]

@@ -33,6 +33,14 @@ pub(super) fn build(task: &LaunchTask) -> Step<Built> {
         nodes.extend(devices::of_host().map_err(Failure::step("listing the machine's devices"))?);
     }
     leave_peers()?;
+    let sources = task
+        .mounts
+        .iter()
+        .zip(sources)
+        .map(|(mount, source)| {
+            source.map_or_else(|| open_layers(mount, &task.rootfs.target), |one| Ok(Some(one)))
+        })
+        .collect::<Step<Vec<_>>>()?;
     let root = attach_root(&task.rootfs, task.no_device_nodes)?;
     let standard = Standard { task, root: root.as_fd() };
     super::set_sysctls(standard.proc()?.as_fd(), &task.sysctls)?;
@@ -56,14 +64,18 @@ pub(super) fn build(task: &LaunchTask) -> Step<Built> {
 pub(crate) fn assemble(rootfs: &Rootfs, mounts: &[Mount]) -> io::Result<OwnedFd> {
     let build = || -> Step<OwnedFd> {
         let (mut there, mut sources) = (Vec::new(), Vec::new());
-        for mount in mounts.iter().filter(|mount| matches!(mount.kind, MountKind::Bind { .. })) {
+        leave_peers()?;
+        for mount in mounts.iter().filter(|mount| !matches!(mount.kind, MountKind::Tmpfs(_))) {
+            let opened = match mount.kind {
+                MountKind::Layers { .. } => open_layers(mount, &rootfs.target),
+                _ => open_source(mount),
+            };
             // What can't be opened is a volume that went, or a path of the host that is gone.
-            if let Ok(source) = open_source(mount) {
+            if let Ok(source) = opened {
                 there.push(mount.clone());
                 sources.push(source);
             }
         }
-        leave_peers()?;
         let root = attach_root(rootfs, false)?;
         mount_all(&there, root.as_fd(), sources)?;
         Ok(root)
@@ -119,6 +131,25 @@ fn open_source(mount: &Mount) -> Step<Option<OwnedFd>> {
         Ok(copy)
     };
     open().map(Some).map_err(Failure::mount(source.display(), mount.target.display()))
+}
+
+/// An image's files as a detached mount; nothing for other mounts. `scratch` is a directory to attach it at for a
+/// moment: before Linux 6.15 a part of a mount can be copied only while the mount is attached.
+fn open_layers(mount: &Mount, scratch: &Path) -> Step<Option<OwnedFd>> {
+    let MountKind::Layers { layers, subpath } = &mount.kind else { return Ok(None) };
+    let open = || -> io::Result<OwnedFd> {
+        let whole = overlay::mount_layers(layers)?;
+        filesystems::set_propagation(whole.as_fd(), sys::mount::PRIVATE, false)?;
+        filesystems::set(whole.as_fd(), sys::mount::READ_ONLY, false)?;
+        let Some(subpath) = subpath else { return Ok(whole) };
+        let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+        rustix::mount::move_mount(&whole, "", rustix::fs::CWD, scratch, flags)?;
+        let part = inside::open_beneath(whole.as_fd(), subpath, OFlags::PATH)
+            .and_then(|part| filesystems::copy(part.as_fd(), false));
+        rustix::mount::unmount(scratch, rustix::mount::UnmountFlags::DETACH)?;
+        part
+    };
+    open().map(Some).map_err(Failure::mount("image", mount.target.display()))
 }
 
 /// The host's /dev/null, made sure of: it is what hides files.
@@ -268,7 +299,12 @@ fn mount_all(mounts: &[Mount], root: BorrowedFd<'_>, sources: Vec<Option<OwnedFd
             (MountKind::Tmpfs(options), _) => {
                 mount_tmpfs(root, mount, options).map_err(Failure::mount("tmpfs", mount.target.display()))?;
             }
-            (MountKind::Bind { .. }, None) => {}
+            (MountKind::Layers { .. }, Some(source)) => {
+                let attached = place_for(root, &mount.target, &source)
+                    .and_then(|target| attach(source.as_fd(), target.as_fd()));
+                attached.map_err(Failure::mount("image", mount.target.display()))?;
+            }
+            (MountKind::Bind { .. } | MountKind::Layers { .. }, None) => {}
         }
     }
     Ok(())

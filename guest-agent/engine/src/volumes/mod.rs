@@ -1,5 +1,7 @@
 //! Volumes: directories that outlive containers, driver `local`.
 
+mod local;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -8,6 +10,8 @@ use crate::containers::spec::record;
 use crate::error::{Error, Result};
 use crate::filters::Filters;
 use crate::time::Time;
+
+pub(crate) use local::Mounted;
 
 /// A volume, in Docker's JSON and at rest.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -204,11 +208,8 @@ impl Volumes {
         if let Some(volume) = self.table().all().get(&name) {
             return Ok((volume.clone(), false));
         }
-        if let Some(option) = request.driver_opts.keys().next() {
-            return Err(Error::not_implemented(format_args!(
-                "create {name}: option \"{option}\" of the local volume driver is not available"
-            )));
-        }
+        local::check(&request.driver_opts)
+            .map_err(|error| Error { message: format!("create {name}: {}", error.message), ..error })?;
         let directory = self.engine.inner().volume_root.join(&name);
         let content = directory.join("_data");
         let path = content.clone();
@@ -222,7 +223,7 @@ impl Volumes {
             labels: Some(request.labels).filter(|labels| !labels.is_empty()),
             mountpoint: content.to_string_lossy().into_owned(),
             name: name.clone(),
-            options: None,
+            options: Some(request.driver_opts).filter(|options| !options.is_empty()),
             scope: "local".into(),
             usage_data: None,
         };
@@ -336,6 +337,10 @@ pub(crate) fn copy_up(
     let root =
         runtime.mount_rootfs(rootfs).map_err(|error| Error::io("cannot look into the image", &error))?;
     for (volume, place) in volumes {
+        // What a volume's options mount there may have content already.
+        if std::fs::read_dir(volume).is_ok_and(|mut entries| entries.next().is_some()) {
+            continue;
+        }
         crate::copy::copy_up(&root, std::path::Path::new(place), std::path::Path::new(volume))
             .map_err(|error| Error::io(format_args!("failed to populate volume from `{place}`"), &error))?;
     }
