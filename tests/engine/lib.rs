@@ -5,10 +5,12 @@
 
 mod archive;
 mod containers;
+mod crashes;
 mod exec;
 mod health;
 mod hostile;
 mod images;
+mod layers;
 mod listeners;
 mod logs;
 mod network;

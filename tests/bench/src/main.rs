@@ -6,6 +6,7 @@
 mod boot;
 mod cycle;
 mod http;
+mod images;
 mod memory;
 mod peer;
 mod report;
@@ -14,13 +15,18 @@ use anyhow::bail;
 
 fn main() -> anyhow::Result<()> {
     let wanted: Vec<String> = std::env::args().skip(1).collect();
-    if let Some(unknown) = wanted.iter().find(|name| !["cycle", "memory", "boot"].contains(&name.as_str())) {
-        bail!("no benchmark is called `{unknown}`: there are cycle, memory and boot");
+    if let Some(unknown) =
+        wanted.iter().find(|name| !["cycle", "images", "memory", "boot"].contains(&name.as_str()))
+    {
+        bail!("no benchmark is called `{unknown}`: there are cycle, images, memory and boot");
     }
     let asked = |name: &str| wanted.is_empty() || wanted.iter().any(|other| other == name);
     let mut report = report::Report::default();
     if asked("cycle") {
         cycle::run(&mut report)?;
+    }
+    if asked("images") {
+        images::run(&mut report)?;
     }
     if asked("memory") {
         memory::run(&mut report)?;

@@ -24,11 +24,17 @@ pub(crate) struct Dockerd {
 
 impl Dockerd {
     pub(crate) fn start() -> anyhow::Result<Self> {
+        Self::start_in(&Arc::new(Sandbox::new()))
+    }
+
+    /// Starts it in a sandbox that it may share.
+    pub(crate) fn start_in(sandbox: &Arc<Sandbox>) -> anyhow::Result<Self> {
         let programs = fetch()?;
-        let sandbox = Arc::new(Sandbox::new());
+        let sandbox = Arc::clone(sandbox);
         let enter = "umount -R /sys/fs/cgroup; mount -t cgroup2 none /sys/fs/cgroup && exec \"$@\"";
-        let folder = sandbox.folder();
-        let log = fs::File::create(sandbox.path("dockerd.log"))?;
+        let folder = sandbox.path("dockerd");
+        fs::create_dir(&folder)?;
+        let log = fs::File::create(folder.join("log"))?;
         let process = sandbox
             .command("sh")
             .args(["-c", enter, "sh"])
@@ -56,7 +62,7 @@ impl Dockerd {
     }
 
     pub(crate) fn socket(&self) -> PathBuf {
-        self.sandbox.path("docker.sock")
+        self.sandbox.path("dockerd/docker.sock")
     }
 
     pub(crate) fn load(&self, archive: &[u8]) {

@@ -282,6 +282,10 @@ fn kill(pid: u32, signal: Signal) {
 
 /// Whether a process is gone, or a zombie that holds nothing any more (proc(5), the state after the name).
 fn has_ended(pid: u32) -> bool {
+    // The first thread is a zombie already while another one still waits for the disk and holds every descriptor.
+    if fs::read_dir(format!("/proc/{pid}/task")).is_ok_and(|threads| threads.count() > 1) {
+        return false;
+    }
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit(')').next().is_none_or(|rest| rest.is_empty() || rest.trim_start().starts_with('Z'))
 }

@@ -16,6 +16,9 @@ use crate::{Output, Sandbox, eventually, settings};
 /// The media type of the manifests that this harness pushes (Docker image manifest, schema 2).
 const MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 
+/// The media type of OCI's manifests.
+const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+
 /// The media type of a manifest list.
 const MANIFEST_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 
@@ -90,6 +93,30 @@ impl Registry {
     pub fn push(&self, repository: &str, tag: &str, image: &Image) -> String {
         let manifest = self.push_parts(repository, image);
         self.put_manifest(repository, tag, MANIFEST, &manifest)
+    }
+
+    /// Pushes an image with zstandard layers, which only OCI's manifest has a name for; returns the manifest's digest.
+    pub fn push_zstd(&self, repository: &str, tag: &str, image: &Image) -> String {
+        let config = image.config_json();
+        self.put_blob(repository, &config);
+        let layers: Vec<Value> = image
+            .layers()
+            .iter()
+            .map(|tar| {
+                let blob = zstd(tar);
+                self.put_blob(repository, &blob);
+                json!({ "mediaType": "application/vnd.oci.image.layer.v1.tar+zstd",
+                        "size": blob.len(), "digest": digest(&blob) })
+            })
+            .collect();
+        let manifest = json!({
+            "schemaVersion": 2,
+            "mediaType": OCI_MANIFEST,
+            "config": { "mediaType": "application/vnd.oci.image.config.v1+json",
+                        "size": config.len(), "digest": digest(&config) },
+            "layers": layers,
+        });
+        self.put_manifest(repository, tag, OCI_MANIFEST, manifest.to_string().as_bytes())
     }
 
     /// Pushes images for several architectures under one tag; returns the list's digest.
@@ -176,6 +203,26 @@ impl Drop for Registry {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+/// The bytes, compressed by the `zstd` command.
+fn zstd(bytes: &[u8]) -> Vec<u8> {
+    use std::io::Read;
+    let mut process = std::process::Command::new("zstd")
+        .args(["-3", "--stdout", "--quiet"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("zstd starts");
+    let mut input = process.stdin.take().expect("stdin is piped");
+    let mut output = process.stdout.take().expect("stdout is piped");
+    let mut compressed = Vec::new();
+    std::thread::scope(|scope| {
+        scope.spawn(move || input.write_all(bytes).expect("zstd reads"));
+        output.read_to_end(&mut compressed).expect("zstd writes");
+    });
+    assert!(process.wait().expect("zstd ends").success());
+    compressed
 }
 
 /// The bytes, gzip-compressed as fast as possible.
