@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
+mod leaks;
+mod names;
 mod ports;
 mod restart;
 mod speed;

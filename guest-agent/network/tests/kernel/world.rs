@@ -28,6 +28,19 @@ pub(crate) struct World {
 
 /// Runs `test` in a fresh namespace, or says loudly why not.
 pub(crate) fn in_a_world(test: impl FnOnce(&World) + Send) {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    runtime.enable_all();
+    in_a_world_with(runtime, test);
+}
+
+/// The same with a thread beside the test's that runs what was spawned.
+pub(crate) fn in_a_served_world(test: impl FnOnce(&World) + Send) {
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    runtime.worker_threads(1).enable_all();
+    in_a_world_with(runtime, test);
+}
+
+fn in_a_world_with(mut runtime: tokio::runtime::Builder, test: impl FnOnce(&World) + Send) {
     in_a_bare_namespace(|| {
         let (outside, _) = namespace::fresh(|| Ok(run("ip link set lo up"))).unwrap();
         run("ip link set lo up");
@@ -40,7 +53,7 @@ pub(crate) fn in_a_world(test: impl FnOnce(&World) + Send) {
             run("ip addr add 192.0.2.2/24 dev out0");
             run("ip link set out0 up");
         });
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let runtime = runtime.build().unwrap();
         let world = World { networks: networks("one"), outside, runtime };
         test(&world);
         world.networks.close().unwrap();
