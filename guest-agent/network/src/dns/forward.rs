@@ -33,9 +33,9 @@ pub(super) async fn ask(question: &[u8], context: &Context, by_tcp: bool) -> Opt
             Ok(Ok(reply)) if matches!(reply[3] & CODE, 2 | 5) => failure = Some(reply),
             Ok(Ok(reply)) => return Some(reply),
             Ok(Err(error)) => {
-                tracing::debug!(server = %server.address, %error, "a name server does not answer")
+                tracing::debug!(server = %server.address, %error, "a name server does not answer");
             }
-            Err(_) => tracing::debug!(server = %server.address, "a name server does not answer in time"),
+            Err(_) => tracing::debug!(server = %server.address, "a name server is too slow"),
         }
     }
     failure
