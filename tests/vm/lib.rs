@@ -3,6 +3,7 @@
 //! A boot takes seconds under software emulation, so a test here tells a longer story than elsewhere.
 #![cfg(test)]
 
+mod arm64;
 mod boot;
 mod main_job;
 mod power;

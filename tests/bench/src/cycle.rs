@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::{
     http::Client,
+    limit,
     peer::Dockerd,
     report::{Report, Times},
 };
@@ -31,6 +32,7 @@ pub(crate) fn run(report: &mut Report) -> anyhow::Result<()> {
         theirs.add(cycle(&peer_socket, "none")?);
     }
     report.compare("create+start+wait+remove, no network", &ours, "dockerd", &theirs);
+    report.compare("the same beside the kernel's part alone", &ours, "C program", &limit::run(TURNS)?);
     report.compare("the same: bridge beside no network", &bridge, "ours, none", &ours);
     Ok(())
 }

@@ -25,11 +25,7 @@ impl Client {
 
     /// Sends a request and returns the answer's body; a status of 400 or more is an error.
     pub(crate) fn call(&mut self, method: &str, path: &str, body: &str) -> anyhow::Result<String> {
-        let request = format!(
-            "{method} {path} HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-            body.len()
-        );
-        self.stream.get_mut().write_all(request.as_bytes())?;
+        self.send(method, path, body)?;
         let status = self.line()?;
         let code: u16 = status.split(' ').nth(1).unwrap_or_default().parse().context("no status line")?;
         let mut length = None;
@@ -53,6 +49,25 @@ impl Client {
             bail!("{method} {path}: {code} {answer}");
         }
         Ok(answer)
+    }
+
+    /// Sends a request and reads until the engine closes the connection, as it does after a process's output.
+    pub(crate) fn until_closed(mut self, method: &str, path: &str, body: &str) -> anyhow::Result<()> {
+        self.send(method, path, body)?;
+        let status = self.line()?;
+        if !status.contains(" 200 ") && !status.contains(" 101 ") {
+            bail!("{method} {path}: {status}");
+        }
+        self.stream.read_to_end(&mut Vec::new())?;
+        Ok(())
+    }
+
+    fn send(&mut self, method: &str, path: &str, body: &str) -> anyhow::Result<()> {
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        Ok(self.stream.get_mut().write_all(request.as_bytes())?)
     }
 
     fn line(&mut self) -> anyhow::Result<String> {

@@ -4,35 +4,40 @@
 //! times depend on the machine and its mood, so what counts are the ratios, taken turn by turn.
 
 mod boot;
+mod crowd;
 mod cycle;
 mod http;
 mod images;
+mod limit;
 mod memory;
 mod peer;
 mod report;
+mod verbs;
 
-use anyhow::bail;
+use anyhow::{Context, bail};
+use report::Report;
+
+/// Every benchmark, by the name that it is asked for.
+const ALL: [(&str, fn(&mut Report) -> anyhow::Result<()>); 6] = [
+    ("cycle", cycle::run),
+    ("verbs", verbs::run),
+    ("images", images::run),
+    ("crowd", crowd::run),
+    ("memory", memory::run),
+    ("boot", boot::run),
+];
 
 fn main() -> anyhow::Result<()> {
     let wanted: Vec<String> = std::env::args().skip(1).collect();
-    if let Some(unknown) =
-        wanted.iter().find(|name| !["cycle", "images", "memory", "boot"].contains(&name.as_str()))
-    {
-        bail!("no benchmark is called `{unknown}`: there are cycle, images, memory and boot");
+    if let Some(unknown) = wanted.iter().find(|name| ALL.iter().all(|(known, _)| name != known)) {
+        let known: Vec<&str> = ALL.iter().map(|(known, _)| *known).collect();
+        bail!("no benchmark is called `{unknown}`: there are {}", known.join(", "));
     }
-    let asked = |name: &str| wanted.is_empty() || wanted.iter().any(|other| other == name);
-    let mut report = report::Report::default();
-    if asked("cycle") {
-        cycle::run(&mut report)?;
-    }
-    if asked("images") {
-        images::run(&mut report)?;
-    }
-    if asked("memory") {
-        memory::run(&mut report)?;
-    }
-    if asked("boot") {
-        boot::run(&mut report)?;
+    let mut report = Report::default();
+    for (name, run) in ALL {
+        if wanted.is_empty() || wanted.iter().any(|other| other == name) {
+            run(&mut report).with_context(|| format!("the benchmark `{name}`"))?;
+        }
     }
     print!("{report}");
     Ok(())

@@ -26,7 +26,7 @@ pub(crate) fn run(report: &mut Report) -> anyhow::Result<()> {
 }
 
 /// Engine's and supervisor's proportional set size in kB (proc(5), smaps_rollup).
-fn total(engine: &Engine) -> anyhow::Result<u64> {
+pub(crate) fn total(engine: &Engine) -> anyhow::Result<u64> {
     let engine_pid = engine.engine_pid().context("the engine has no process")?;
     Ok(pss(engine.supervisor_pid())? + pss(engine_pid)?)
 }

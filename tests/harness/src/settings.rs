@@ -51,8 +51,18 @@ pub fn sampan() -> Result<PathBuf, String> {
 /// # Errors
 /// When it hasn't been built.
 pub fn vm_image() -> Result<PathBuf, String> {
-    let built = root().join("vm-image/out/amd64");
-    existing(env::var_os("SAMPAN_IMAGE").map_or(built, PathBuf::from), "make vm-image")
+    match env::var_os("SAMPAN_IMAGE") {
+        Some(named) => existing(PathBuf::from(named), "make vm-image"),
+        None => vm_image_of("amd64"),
+    }
+}
+
+/// What `make vm-image` makes for an architecture, in Docker's words.
+///
+/// # Errors
+/// When it hasn't been built.
+pub fn vm_image_of(architecture: &str) -> Result<PathBuf, String> {
+    existing(root().join("vm-image/out").join(architecture), &format!("make vm-image ARCH={architecture}"))
 }
 
 /// A program on the search path.

@@ -17,6 +17,7 @@ use crate::{Output, Sandbox, eventually, settings};
 pub struct Vm {
     sandbox: Arc<Sandbox>,
     home: PathBuf,
+    image: PathBuf,
 }
 
 impl Vm {
@@ -43,9 +44,15 @@ impl Vm {
     /// Boots a VM whose home is a folder of the sandbox; what listens on the sandbox's loopback is its host.
     #[must_use]
     pub fn start_in(sandbox: &Arc<Sandbox>, name: &str) -> Self {
+        Self::start_image(sandbox, name, settings::vm_image().unwrap_or_else(|lack| panic!("{lack}")))
+    }
+
+    /// The same from another image than that of this machine's architecture.
+    #[must_use]
+    pub fn start_image(sandbox: &Arc<Sandbox>, name: &str, image: PathBuf) -> Self {
         let home = sandbox.path(name);
         fs::create_dir_all(home.join("client")).expect("a home for the VM");
-        let vm = Self { sandbox: Arc::clone(sandbox), home };
+        let vm = Self { sandbox: Arc::clone(sandbox), home, image };
         vm.boot();
         vm
     }
@@ -75,7 +82,7 @@ impl Vm {
         let mut command = self.sandbox.command(settings::sampan().unwrap_or_else(|lack| panic!("{lack}")));
         command
             .env("SAMPAN_HOME", &self.home)
-            .env("SAMPAN_IMAGE", settings::vm_image().unwrap_or_else(|lack| panic!("{lack}")))
+            .env("SAMPAN_IMAGE", &self.image)
             .env("SAMPAN_HYPERVISOR", "qemu")
             .env("SAMPAN_TOOLS", settings::root().join("target/tools/bin"))
             .env("DOCKER_CONFIG", self.home.join("client"))
