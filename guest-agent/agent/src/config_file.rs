@@ -16,7 +16,7 @@ enum Shape {
 }
 
 /// Key of the file, option of the command line, shape of the value.
-const KEYS: [(&str, &str, Shape); 30] = [
+const KEYS: [(&str, &str, Shape); 33] = [
     ("bip", "bip", Shape::Text),
     ("bridge", "bridge", Shape::Text),
     ("cgroup-parent", "cgroup-parent", Shape::Text),
@@ -36,6 +36,9 @@ const KEYS: [(&str, &str, Shape); 30] = [
     ("log-driver", "log-driver", Shape::Text),
     ("log-level", "log-level", Shape::Text),
     ("log-opts", "log-opt", Shape::Pairs),
+    ("max-concurrent-downloads", "max-concurrent-downloads", Shape::Number),
+    ("max-concurrent-uploads", "max-concurrent-uploads", Shape::Number),
+    ("max-download-attempts", "max-download-attempts", Shape::Number),
     ("pidfile", "pidfile", Shape::Text),
     ("proxies", "http-proxy", Shape::Member("http-proxy")),
     ("proxies", "https-proxy", Shape::Member("https-proxy")),
@@ -61,14 +64,12 @@ pub(crate) fn as_arguments(text: &str, given: impl Fn(&str) -> bool) -> anyhow::
     let mut arguments = Vec::new();
     let mut twice = Vec::new();
     for (key, option, shape, value) in known {
-        if given(&option.replace('-', "_")) {
+        let values =
+            values(shape, value).with_context(|| format!("the value of `{key}` has the wrong type"))?;
+        if !values.is_empty() && given(&option.replace('-', "_")) {
             twice.push(key);
         }
-        for value in
-            values(shape, value).with_context(|| format!("the value of `{key}` has the wrong type"))?
-        {
-            arguments.push(format!("--{option}={value}"));
-        }
+        arguments.extend(values.into_iter().map(|value| format!("--{option}={value}")));
     }
     if !twice.is_empty() {
         bail!(

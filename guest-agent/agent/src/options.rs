@@ -49,6 +49,15 @@ pub(crate) struct Options {
     /// A registry that may be used without a trusted certificate.
     #[arg(long, value_name = "HOST")]
     pub(crate) insecure_registry: Vec<String>,
+    /// Layers of one pull that are downloaded at the same time.
+    #[arg(long, value_name = "NUMBER", default_value_t = 4)]
+    pub(crate) max_concurrent_downloads: usize,
+    /// Layers of one push that are uploaded at the same time.
+    #[arg(long, value_name = "NUMBER", default_value_t = 5)]
+    pub(crate) max_concurrent_uploads: usize,
+    /// How often a download is tried.
+    #[arg(long, value_name = "NUMBER", default_value_t = 5)]
+    pub(crate) max_download_attempts: u32,
     /// The proxy for `http://` registries; by default what `HTTP_PROXY` says.
     #[arg(long, value_name = "URL")]
     pub(crate) http_proxy: Option<String>,
@@ -151,6 +160,15 @@ impl Options {
         for option in &self.log_opt {
             pair(option)?;
         }
+        for (name, number) in [
+            ("downloads", self.max_concurrent_downloads),
+            ("uploads", self.max_concurrent_uploads),
+            ("download attempts", self.max_download_attempts as usize),
+        ] {
+            if number == 0 {
+                bail!("invalid max {name}: must be greater than 0");
+            }
+        }
         self.shm_size()?;
         self.level()?;
         Ok(self)
@@ -193,6 +211,9 @@ impl Options {
             dns_options: self.dns_opt.clone(),
             registry_mirrors: self.registry_mirror.clone(),
             insecure_registries: self.insecure_registry.clone(),
+            concurrent_downloads: self.max_concurrent_downloads,
+            concurrent_uploads: self.max_concurrent_uploads,
+            download_attempts: self.max_download_attempts,
             debug: self.debug || self.log_level == "debug",
             bridge: self.bridge.clone(),
             bip: self.bip.clone(),
@@ -324,6 +345,20 @@ mod tests {
         assert_eq!(engine.log_options["max-size"], "10m");
         assert_eq!(engine.address_pools, [("10.9.0.0/16".to_owned(), 24)]);
         assert_eq!(engine.shutdown_timeout, 3);
+    }
+
+    #[test]
+    fn proxies_and_limits_of_registries_come_from_the_file() {
+        let json =
+            r#"{"proxies": {"http-proxy": "http://a:1", "no-proxy": "b,c"}, "max-concurrent-uploads": 2}"#;
+        let options = with_file(json, &["--https-proxy", "http://d:2"]).unwrap();
+        let proxies = options.proxies();
+        assert_eq!((proxies.http.as_str(), proxies.https.as_str()), ("http://a:1", "http://d:2"));
+        assert_eq!(proxies.exceptions, "b,c");
+        assert_eq!(options.for_engine().unwrap().concurrent_uploads, 2);
+        let error = format!("{:#}", with_file(json, &["--http-proxy", "x"]).unwrap_err());
+        assert!(error.contains("specified both as a flag and in the configuration file: proxies"), "{error}");
+        assert!(with_file(r#"{"max-concurrent-downloads": 0}"#, &[]).is_err());
     }
 
     #[test]

@@ -50,6 +50,12 @@ pub struct Options {
     pub registry_mirrors: Vec<String>,
     /// `--insecure-registry`.
     pub insecure_registries: Vec<String>,
+    /// `--max-concurrent-downloads`; 0 is the default.
+    pub concurrent_downloads: usize,
+    /// `--max-concurrent-uploads`; 0 is the default.
+    pub concurrent_uploads: usize,
+    /// `--max-download-attempts`; 0 is the default.
+    pub download_attempts: u32,
     /// `--debug`.
     pub debug: bool,
     /// `--bridge`: `none`, or the link's name; empty is `sampan0`.

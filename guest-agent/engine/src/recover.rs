@@ -122,13 +122,19 @@ fn engine_id(store: &Store) -> Result<String> {
 }
 
 fn registries(config: &EngineConfig) -> image::RegistryConfig {
+    let default = image::RegistryConfig::default();
     image::RegistryConfig {
+        concurrent_downloads: match config.options.concurrent_downloads {
+            0 => default.concurrent_downloads,
+            given => given,
+        },
+        retries: config.options.download_attempts.checked_sub(1).unwrap_or(default.retries),
         mirrors: config.options.registry_mirrors.clone(),
         insecure: config.options.insecure_registries.iter().cloned().collect(),
         dial: config.dial.clone(),
         proxies: config.proxies.clone(),
         certificates: config.registry_certificates.clone(),
-        ..image::RegistryConfig::default()
+        ..default
     }
 }
 

@@ -37,7 +37,10 @@ impl Images {
             platform: platform_document(request.platform.as_deref())?,
             auth: request.credentials.map(credentials),
             registries: self.engine.inner().registries.clone(),
-            concurrent_uploads: CONCURRENT_UPLOADS,
+            concurrent_uploads: match self.engine.config().options.concurrent_uploads {
+                0 => CONCURRENT_UPLOADS,
+                given => given,
+            },
         });
         let images = self.clone();
         shown(

@@ -18,7 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::dial::Stream;
 use super::proxy::Proxy;
 use super::settings::{RegistryConfig, host_of};
-use super::verify::{TrustAnyone, TrustListed};
+use super::verify::Verifier;
 
 /// Opens connections for hyper.
 #[derive(Clone)]
@@ -127,7 +127,7 @@ fn build(settings: &RegistryConfig, domain: &str) -> io::Result<ClientConfig> {
         .map_err(|error| invalid(&error))?;
     let own = settings.certificates.get(domain).or_else(|| settings.certificates.get(host_of(domain)));
     let builder = if settings.is_insecure(domain) {
-        builder.dangerous().with_custom_certificate_verifier(Arc::new(TrustAnyone::new(provider)))
+        builder.dangerous().with_custom_certificate_verifier(Arc::new(Verifier::of_anyone(provider)))
     } else {
         let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
@@ -140,7 +140,7 @@ fn build(settings: &RegistryConfig, domain: &str) -> io::Result<ClientConfig> {
                 listed.push(certificate);
             }
         }
-        let verifier = TrustListed::new(roots, listed, provider).map_err(|error| invalid(&error))?;
+        let verifier = Verifier::of_listed(roots, listed, provider).map_err(|error| invalid(&error))?;
         builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
     };
     let mut config = match own.and_then(|own| own.client.as_ref()) {

@@ -10,28 +10,58 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{DigitallySignedStruct, RootCertStore};
 
-/// Takes any certificate. What is pulled is still checked against its digest.
+/// Whose certificates are taken; that a server holds its certificate's key is checked always.
 #[derive(Debug)]
-pub(super) struct TrustAnyone {
+pub(super) struct Verifier {
+    trust: Trust,
     provider: Arc<CryptoProvider>,
 }
 
-impl TrustAnyone {
-    pub(super) fn new(provider: Arc<CryptoProvider>) -> TrustAnyone {
-        TrustAnyone { provider }
+#[derive(Debug)]
+enum Trust {
+    /// Takes any certificate. What is pulled is still checked against its digest.
+    Anyone,
+    /// The usual check, and beside it the very certificates that the user has listed.
+    ///
+    /// A certificate made by `openssl req -x509`, docker's own recipe for a private registry, calls itself an authority,
+    /// and webpki takes no authority for a server. It is taken here if it is listed and names the host; its dates do
+    /// not matter then.
+    Listed { usual: Arc<WebPkiServerVerifier>, listed: Vec<CertificateDer<'static>> },
+}
+
+impl Verifier {
+    pub(super) fn of_anyone(provider: Arc<CryptoProvider>) -> Verifier {
+        Verifier { trust: Trust::Anyone, provider }
+    }
+
+    pub(super) fn of_listed(
+        roots: RootCertStore,
+        listed: Vec<CertificateDer<'static>>,
+        provider: Arc<CryptoProvider>,
+    ) -> Result<Verifier, rustls::client::VerifierBuilderError> {
+        let usual =
+            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build()?;
+        Ok(Verifier { trust: Trust::Listed { usual, listed }, provider })
     }
 }
 
-impl ServerCertVerifier for TrustAnyone {
+impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
-        _certificate: &CertificateDer<'_>,
-        _chain: &[CertificateDer<'_>],
-        _name: &ServerName<'_>,
-        _ocsp: &[u8],
-        _now: UnixTime,
+        certificate: &CertificateDer<'_>,
+        chain: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
+        match &self.trust {
+            Trust::Anyone => Ok(ServerCertVerified::assertion()),
+            Trust::Listed { listed, .. } if listed.iter().any(|listed| listed == certificate) => {
+                verify_server_name(&ParsedCertificate::try_from(certificate)?, name)?;
+                Ok(ServerCertVerified::assertion())
+            }
+            Trust::Listed { usual, .. } => usual.verify_server_cert(certificate, chain, name, ocsp, now),
+        }
     }
 
     fn verify_tls12_signature(
@@ -56,65 +86,5 @@ impl ServerCertVerifier for TrustAnyone {
 
     fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
         self.provider.signature_verification_algorithms.supported_schemes()
-    }
-}
-
-/// The usual check, and beside it the very certificates that the user has listed.
-///
-/// A certificate made by `openssl req -x509`, docker's own recipe for a private registry, calls itself an authority, and webpki
-/// takes no authority for a server. It is taken here if it is listed and names the host; its dates do not matter then.
-#[derive(Debug)]
-pub(super) struct TrustListed {
-    usual: Arc<WebPkiServerVerifier>,
-    listed: Vec<CertificateDer<'static>>,
-}
-
-impl TrustListed {
-    pub(super) fn new(
-        roots: RootCertStore,
-        listed: Vec<CertificateDer<'static>>,
-        provider: Arc<CryptoProvider>,
-    ) -> Result<TrustListed, rustls::client::VerifierBuilderError> {
-        let usual = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build()?;
-        Ok(TrustListed { usual, listed })
-    }
-}
-
-impl ServerCertVerifier for TrustListed {
-    fn verify_server_cert(
-        &self,
-        certificate: &CertificateDer<'_>,
-        chain: &[CertificateDer<'_>],
-        name: &ServerName<'_>,
-        ocsp: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        if self.listed.iter().any(|listed| listed == certificate) {
-            verify_server_name(&ParsedCertificate::try_from(certificate)?, name)?;
-            return Ok(ServerCertVerified::assertion());
-        }
-        self.usual.verify_server_cert(certificate, chain, name, ocsp, now)
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.usual.verify_tls12_signature(message, certificate, signature)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.usual.verify_tls13_signature(message, certificate, signature)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
-        self.usual.supported_verify_schemes()
     }
 }

@@ -305,7 +305,10 @@ fn counted(index: &super::Index, layers: &[(Digest, LayerRecord)]) -> Vec<Change
 fn remembered(index: &super::Index, layers: &[(Digest, LayerRecord)]) -> Vec<Change> {
     let changed = |(diff_id, fresh): &(Digest, LayerRecord)| {
         let mut row = index.layers.get(diff_id)?.clone();
-        let news = fresh.known.iter().fold(false, |news, place| row.remember(place) || news);
+        let mut news = false;
+        for place in &fresh.known {
+            news |= row.remember(place);
+        }
         news.then_some(Change::PutLayer(*diff_id, row))
     };
     layers.iter().filter_map(changed).collect()
