@@ -6,6 +6,7 @@
 mod archive;
 mod containers;
 mod crashes;
+mod events;
 mod exec;
 mod health;
 mod hostile;

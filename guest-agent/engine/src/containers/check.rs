@@ -185,10 +185,11 @@ pub(crate) fn host_config(host: &mut HostConfig, defaults: &Defaults<'_>) -> Res
     if host.shm_size < 0 {
         return Err(Error::invalid("SHM size can not be less than 0"));
     }
-    if host.runtime != "runc" {
+    if !matches!(host.runtime.as_str(), "runc" | "io.containerd.runc.v2") {
         return Err(Error::invalid(format_args!("unknown or invalid runtime name: {}", host.runtime)));
     }
     modes(host)?;
+    warnings.extend(super::platform::check(host)?);
     restart::check(&host.restart_policy, host.auto_remove)?;
     crate::logs::check(&host.log_config)?;
     for (port, _) in host.port_bindings.iter().flatten() {
@@ -304,8 +305,13 @@ fn modes(host: &HostConfig) -> Result<()> {
         "" | "host" => {}
         mode => return refuse("user namespace", mode),
     }
-    if host.device_requests.as_ref().is_some_and(|requests| !requests.is_empty()) {
-        return Err(Error::invalid("could not select device driver \"\" with capabilities: [[gpu]]"));
+    if let Some(request) = host.device_requests.iter().flatten().next() {
+        let groups = request.capabilities.iter().flatten().map(|group| format!("[{}]", group.join(" ")));
+        return Err(Error::invalid(format_args!(
+            "could not select device driver \"{}\" with capabilities: [{}]",
+            request.driver,
+            groups.collect::<Vec<_>>().join(" ")
+        )));
     }
     Ok(())
 }

@@ -208,6 +208,11 @@ fn join(engine: &Engine, name: &str, kind: NamespaceKind, what: &str) -> Result<
             other.id
         )));
     };
+    if kind == NamespaceKind::Ipc && other.now().host_config.ipc_mode != "shareable" {
+        return Err(Error::conflict(format_args!(
+            "can't join IPC of container {name}: non-shareable IPC (hint: use IpcMode:shareable for the donor container)"
+        )));
+    }
     process.namespace(kind).map_err(|error| Error::io(format_args!("cannot join {what} of {name}"), &error))
 }
 
@@ -218,6 +223,7 @@ fn mounts(
     endpoints: &[EndpointRecord],
 ) -> Result<Vec<PlanMount>> {
     let mut mounts = resolver::files(engine, container, record, endpoints)?;
+    mounts.extend(shared_memory(engine, container, record)?);
     let own = |target: &Path| record.mounts.iter().any(|entry| Path::new(&entry.point.destination) == target);
     mounts.retain(|mount| !own(&mount.target));
     let socket = engine.config().api_socket.as_deref();
@@ -235,6 +241,21 @@ fn mounts(
         mounts.push(entry.plan(socket)?);
     }
     Ok(mounts)
+}
+
+/// What is at /dev/shm when that isn't the container's alone.
+fn shared_memory(engine: &Engine, container: &Container, record: &Record) -> Result<Option<PlanMount>> {
+    let mode = record.host_config.ipc_mode.as_str();
+    let source = match mode.strip_prefix("container:") {
+        Some(name) => engine.inner().registry.get(name)?.file("shm"),
+        None if mode == "shareable" => container.file("shm"),
+        None if mode == "host" => PathBuf::from("/dev/shm"),
+        None => return Ok(None),
+    };
+    if !source.is_dir() {
+        return Ok(None);
+    }
+    Ok(Some(PlanMount { kind: runtime::MountKind::bind(source), target: "/dev/shm".into(), readonly: false }))
 }
 
 /// What `SecurityOpt` says.

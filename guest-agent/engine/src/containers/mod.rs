@@ -14,6 +14,7 @@ pub(crate) mod state;
 pub(crate) mod check;
 pub(crate) mod mounts;
 pub(crate) mod names;
+pub(crate) mod platform;
 pub(crate) mod ports;
 
 pub(crate) mod actor;

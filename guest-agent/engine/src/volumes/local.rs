@@ -130,6 +130,10 @@ impl Mounted {
         let option = |name: &str| options.get(name).map_or("", String::as_str);
         let (kind, device) = (option("type"), option("device"));
         let target = Path::new(&volume.mountpoint);
+        if !target.exists() {
+            std::fs::create_dir(target)
+                .map_err(|error| Error::io(format_args!("cannot create `{}`", target.display()), &error))?;
+        }
         if !is_mounted(target) {
             let call = Call::parse(option("o"));
             call.mount(kind, device, target).map_err(|error| {
@@ -173,13 +177,39 @@ fn is_mounted(path: &Path) -> bool {
 
 impl Volumes {
     fn with_options(&self, record: &Record) -> Vec<Volume> {
+        let memory = self.shared_memory(record);
         let all = self.table().all();
         let volumes = record.mounts.iter().filter(|entry| entry.is_volume());
         volumes
             .filter_map(|entry| all.get(&entry.point.name))
             .filter(|volume| volume.options.is_some())
             .cloned()
+            .chain(memory)
             .collect()
+    }
+
+    /// What containers that share one IPC namespace have at /dev/shm, as if it were a volume.
+    fn shared_memory(&self, record: &Record) -> Option<Volume> {
+        let donor = match record.host_config.ipc_mode.strip_prefix("container:") {
+            Some(name) => self.engine.inner().registry.get(name).ok()?,
+            None if record.host_config.ipc_mode == "shareable" => {
+                self.engine.inner().registry.get(&record.id).ok()?
+            }
+            None => return None,
+        };
+        let size = donor.now().host_config.shm_size;
+        let options = [
+            ("type", "tmpfs".to_owned()),
+            ("device", "shm".to_owned()),
+            ("o", format!("nosuid,nodev,noexec,mode=1777,size={size}")),
+        ];
+        Some(Volume {
+            // No volume's name has a slash.
+            name: format!("shm/{}", donor.id),
+            mountpoint: donor.file("shm").to_string_lossy().into_owned(),
+            options: Some(options.map(|(name, value)| (name.to_owned(), value)).into()),
+            ..Volume::default()
+        })
     }
 
     /// Mounts what a container's volumes are made of. Blocks.
