@@ -60,3 +60,92 @@ fn a_clean_stop_stops_containers_and_restart_policies_bring_them_back() {
     });
     assert_eq!(engine.inspect("plain")["State"]["Running"], false);
 }
+
+/// Numbers that look random and are the same in every run (Numerical Recipes' generator).
+struct Numbers(u64);
+
+impl Numbers {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % end
+    }
+}
+
+/// What a client can ask of one container; each may be cut off in its middle.
+fn disturb(engine: &harness::Engine, name: &str, step: u64) {
+    let _ = match step {
+        0 => engine.docker(["start", name]),
+        1 => engine.docker(["stop", "--time", "1", name]),
+        2 => engine.docker(["kill", name]),
+        3 => engine.docker(["restart", "--time", "1", name]),
+        4 => engine.docker(["pause", name]),
+        5 => engine.docker(["unpause", name]),
+        6 => engine.docker(["exec", name, "true"]),
+        7 => engine.docker(["rm", "--force", name]),
+        _ => engine.docker(["create", "--name", name, "busybox", "sh", "-c", COUNT]),
+    };
+}
+
+/// Counts for ever, a line at a time.
+const COUNT: &str = "i=0; while :; do echo $i; i=$((i+1)); sleep 0.01; done";
+
+/// What must hold of every container at any time that the engine answers.
+fn assert_consistent(engine: &harness::Engine) {
+    for id in engine.docker(["ps", "--all", "--quiet", "--no-trunc"]).success().stdout().lines() {
+        let state = engine.inspect(id)["State"].clone();
+        let (status, pid) = (state["Status"].as_str().unwrap(), state["Pid"].as_u64().unwrap());
+        let lives = std::path::Path::new(&format!("/proc/{pid}")).exists();
+        match status {
+            "running" | "paused" => assert!(pid > 0 && lives, "{id}: {state}"),
+            "created" | "exited" | "dead" => assert_eq!(pid, 0, "{id}: {state}"),
+            other => panic!("{id} is {other}: {state}"),
+        }
+        // The log is whole lines, in order, none missing; one may be there twice after a kill.
+        let log = engine.docker(["logs", id]).success().stdout();
+        let mut expected = 0;
+        for line in log.lines() {
+            match line.parse::<u64>() {
+                Ok(number) if number == expected => expected += 1,
+                // The last line again, or a new run.
+                Ok(number) if number + 1 == expected => {}
+                Ok(0) => expected = 1,
+                _ => panic!("{id}: `{line}` after {expected} in its log"),
+            }
+        }
+    }
+}
+
+#[test]
+fn the_engine_may_be_killed_at_any_moment() {
+    require!(crate::available());
+    let engine = engine_with_busybox();
+    let mut numbers = Numbers(20_261_124);
+    for _round in 0..8 {
+        std::thread::scope(|scope| {
+            for name in ["one", "two", "three"] {
+                let steps: Vec<u64> = (0..4).map(|_| numbers.below(9)).collect();
+                let engine = &engine;
+                scope.spawn(move || {
+                    disturb(engine, name, 8);
+                    disturb(engine, name, 0);
+                    for step in steps {
+                        disturb(engine, name, step);
+                    }
+                });
+            }
+            let pause = numbers.below(400);
+            std::thread::park_timeout(std::time::Duration::from_millis(pause));
+            engine.kill_engine();
+        });
+        assert_consistent(&engine);
+    }
+    // Everything can still be removed, and then nothing is left of it.
+    for name in ["one", "two", "three"] {
+        let _ = engine.docker(["rm", "--force", name]);
+    }
+    assert_eq!(engine.docker(["ps", "--all", "--quiet"]).success().stdout(), "");
+    eventually("the containers' directories are gone", || {
+        let entries = std::fs::read_dir(engine.data_root().join("containers")).unwrap().count();
+        (entries == 0).then_some(())
+    });
+}
