@@ -6,6 +6,7 @@ mod archives;
 mod fixture;
 mod hostile;
 mod pull;
+mod push;
 mod remove;
 mod server;
 mod tls;
