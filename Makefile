@@ -27,7 +27,7 @@ app: ## The desktop app, built with its front end inside.
 	  cargo build --release -p sampan-app --features custom-protocol && .make/sign target/release/sampan-app
 
 check-macos: ## Type-checks and links the macOS-only code.
-	@src-tauri/vz/check-macos.sh
+	@src-tauri/vz/check-macos.sh --app
 
 lint: ## Formatting and clippy, as errors.
 	cargo fmt --all --check
