@@ -47,7 +47,18 @@ fn postgres_keeps_its_data_over_stop_kill_and_a_lost_engine() {
     );
     let run = ["run", "--detach", "--name", "db", "--network", "lan", "--user", "postgres"];
     let data = ["--volume", "data:/var/lib/postgresql", "--env", "PGDATA=/var/lib/postgresql/15/data"];
-    let rest = ["--tmpfs", "/run/postgresql:mode=1777", "--shm-size", "128m", "--stop-signal", "SIGINT", "servers", "sh", "-c", &serve];
+    let rest = [
+        "--tmpfs",
+        "/run/postgresql:mode=1777",
+        "--shm-size",
+        "128m",
+        "--stop-signal",
+        "SIGINT",
+        "servers",
+        "sh",
+        "-c",
+        &serve,
+    ];
     let _ = engine.docker(run.into_iter().chain(data).chain(rest)).success();
     let answers = || wait_for_exec(&engine, "db", &["pg_isready", "--quiet"]);
     let query = |sql: &str| exec(&engine, "db", &["psql", "-qAt", "-c", sql]).success().line();

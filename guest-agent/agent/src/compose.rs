@@ -197,7 +197,7 @@ async fn serve_fabric(serving: &mut JoinSet<()>, api: &Api) -> anyhow::Result<()
     let api = api.clone();
     serving.spawn(fabric::accept(docker, move |stream| {
         let api = api.clone();
-        async move { api.serve_connection(stream).await }
+        async move { api.serve_connection(api::Opaque(stream)).await }
     }));
     serving.spawn(fabric::accept(published, fabric::published::serve));
     serving.spawn(fabric::egress::serve(egress));

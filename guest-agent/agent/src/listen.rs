@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use api::Api;
+use api::{Api, Opaque};
 use tokio::net::{TcpListener, UnixListener};
 use tokio_rustls::TlsAcceptor;
 
@@ -118,7 +118,7 @@ impl Listener {
             Listener::Tcp { listener, tls: None } => {
                 let (stream, _) = listener.accept().await?;
                 stream.set_nodelay(true)?;
-                tokio::spawn(async move { api.serve_connection(stream).await });
+                tokio::spawn(async move { api.serve_connection(Opaque(stream)).await });
             }
             Listener::Tcp { listener, tls: Some(tls) } => {
                 let (stream, peer) = listener.accept().await?;
@@ -126,7 +126,7 @@ impl Listener {
                 let greeting = tls.accept(stream);
                 tokio::spawn(async move {
                     match tokio::time::timeout(HANDSHAKE, greeting).await {
-                        Ok(Ok(stream)) => api.serve_connection(stream).await,
+                        Ok(Ok(stream)) => api.serve_connection(Opaque(stream)).await,
                         Ok(Err(error)) => tracing::info!(%error, "refused the TLS client {peer}"),
                         Err(_) => tracing::info!("the TLS client {peer} did not greet in time"),
                     }

@@ -31,6 +31,7 @@ use tokio::sync::watch;
 use crate::body::Answer;
 use crate::router;
 use crate::stream::hijack::{Raw, Takeover};
+use crate::transport::Transport;
 
 /// What a client may cost.
 #[derive(Debug, Clone, Copy)]
@@ -82,7 +83,7 @@ impl Api {
     /// Serves one connection until it ends.
     pub async fn serve_connection<T>(&self, io: T)
     where
-        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        T: Transport + 'static,
     {
         let served = Served {
             engine: self.engine.clone(),
@@ -128,7 +129,7 @@ impl Draining {
 /// Serves one connection of an engine until it ends.
 pub async fn serve_connection<T>(engine: Engine, io: T)
 where
-    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    T: Transport + 'static,
 {
     Api::new(engine).serve_connection(io).await;
 }
@@ -142,7 +143,7 @@ enum End {
 
 async fn run<T, H, F>(io: T, limits: Limits, phase: watch::Receiver<Phase>, handler: H)
 where
-    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    T: Transport + 'static,
     H: Fn(Request<Incoming>, Takeover) -> F,
     F: Future<Output = Answer>,
 {
@@ -279,6 +280,7 @@ mod tests {
     use super::*;
     use crate::body::{self, Body};
     use crate::stream::hijack::Upgrade;
+    use crate::transport::Opaque;
     use bytes::Bytes;
     use futures_util::StreamExt;
     use http::StatusCode;
@@ -321,7 +323,7 @@ mod tests {
     fn serve_with(limits: Limits) -> Serving {
         let (client, server) = tokio::io::duplex(1 << 16);
         let phase = watch::Sender::new(Phase::Serving);
-        let task = tokio::spawn(run(server, limits, phase.subscribe(), handler));
+        let task = tokio::spawn(run(Opaque(server), limits, phase.subscribe(), handler));
         Serving { client, phase, task }
     }
 

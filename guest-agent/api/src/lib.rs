@@ -9,6 +9,7 @@
 
 mod connection;
 mod router;
+mod transport;
 mod version;
 
 mod body;
@@ -28,4 +29,5 @@ mod unserved;
 mod volumes;
 
 pub use connection::{Api, Limits, serve_connection};
+pub use transport::{Opaque, Transport};
 pub use version::{MAXIMUM_VERSION, MINIMUM_VERSION, Version};

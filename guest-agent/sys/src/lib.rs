@@ -23,6 +23,7 @@
 //! | [`bpf`] | [`bpf::load_device_program`], [`bpf::attach_device_program`] | bpf, for the cgroup's device filter |
 //! | [`signal`] | [`signal::block_all`], [`signal::reset`], [`signal::Descriptor`], [`signal::wait`] | rt_sigprocmask, sigaction, signalfd, sigwaitinfo |
 //! | [`terminal`] | [`terminal::set_controlling`], [`terminal::peer`], [`terminal::set_size`], [`terminal::unlock`] | TIOCSCTTY, TIOCGPTPEER, TIOCSWINSZ, TIOCSPTLCK |
+//! | [`socket`] | [`socket::unsent`] | SIOCOUTQ |
 //! | [`netlink`] | see there | routes, links, nftables |
 //! | [`interface`] | [`interface::bring_loopback_up`] | SIOCSIFFLAGS on `lo` |
 #![expect(unsafe_code, reason = "this crate is where the guest's system calls live")]
@@ -36,6 +37,7 @@ pub mod netlink;
 pub mod process;
 pub mod seccomp;
 pub mod signal;
+pub mod socket;
 pub mod terminal;
 
 use std::io;

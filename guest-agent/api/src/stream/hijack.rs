@@ -11,11 +11,15 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use http::{HeaderMap, header};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep};
+
+use crate::transport::Transport;
 
 /// What runs on a connection after HTTP.
 pub(crate) type Session = Box<dyn FnOnce(Raw) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
@@ -51,6 +55,7 @@ impl Takeover {
                 if let Err(error) = raw.write_all(&head).await {
                     tracing::debug!(%error, "the client left before the stream began");
                 }
+                raw.shut_gate();
                 session(raw).await;
             })
         });
@@ -99,19 +104,69 @@ impl Upgrade {
     }
 }
 
-/// Any byte stream.
-pub(crate) trait Duplex: AsyncRead + AsyncWrite + Unpin + Send {}
-impl<T: AsyncRead + AsyncWrite + Unpin + Send> Duplex for T {}
-
 /// A taken-over connection: first what HTTP had read too far, then the stream itself.
 pub(crate) struct Raw {
     early: Bytes,
-    io: Box<dyn Duplex>,
+    io: Box<dyn Transport>,
+    /// Shut from the answer's head until the client may be sent the first byte behind it.
+    gate: Option<Gate>,
 }
 
 impl Raw {
-    pub(crate) fn new(early: Bytes, io: Box<dyn Duplex>) -> Raw {
-        Raw { early, io }
+    pub(crate) fn new(early: Bytes, io: Box<dyn Transport>) -> Raw {
+        Raw { early, io, gate: None }
+    }
+
+    /// What is written from now on waits for the client to have taken what was written before.
+    fn shut_gate(&mut self) {
+        self.gate = Some(Gate::new());
+    }
+
+    fn poll_gate(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if let Some(gate) = &mut self.gate {
+            ready!(gate.poll(&*self.io, context));
+            self.gate = None;
+        }
+        Poll::Ready(())
+    }
+}
+
+/// Keeps the first byte of a raw stream apart from the head before it.
+///
+/// Clients read the head through a buffer and then turn to the socket beneath; docker-py loses what came
+/// along in the buffer. An engine that takes tens of milliseconds to start a process hides that, this one
+/// would not. What runs is not held up by the gate, only its first output, if it is that quick.
+struct Gate {
+    shut: Instant,
+    next: Pin<Box<Sleep>>,
+}
+
+impl Gate {
+    /// How often the other end is looked at.
+    const PACE: Duration = Duration::from_millis(1);
+    /// How long a client may take to read the head where its reading can be seen.
+    const PATIENCE: Duration = Duration::from_millis(200);
+    /// How long it is given where nothing can be seen.
+    const PAUSE: Duration = Duration::from_millis(3);
+
+    fn new() -> Gate {
+        let shut = Instant::now();
+        Gate { shut, next: Box::pin(tokio::time::sleep_until(shut + Gate::PACE)) }
+    }
+
+    fn poll(&mut self, io: &dyn Transport, context: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let opens = match io.all_taken() {
+                Some(true) => return Poll::Ready(()),
+                Some(false) => Gate::PATIENCE,
+                None => Gate::PAUSE,
+            };
+            if self.shut.elapsed() >= opens {
+                return Poll::Ready(());
+            }
+            ready!(self.next.as_mut().poll(context));
+            self.next.as_mut().reset(Instant::now() + Gate::PACE);
+        }
     }
 }
 
@@ -137,6 +192,7 @@ impl AsyncWrite for Raw {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_gate(context));
         Pin::new(&mut self.io).poll_write(context, bytes)
     }
 
@@ -152,6 +208,8 @@ impl AsyncWrite for Raw {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::UnixStream;
 
     #[test]
     fn the_head_follows_the_request() {
@@ -164,5 +222,26 @@ mod tests {
         let upgraded = String::from_utf8(Upgrade::asked(&headers).head("text/x")).unwrap();
         assert!(upgraded.starts_with("HTTP/1.1 101 UPGRADED\r\n"), "{upgraded}");
         assert!(upgraded.ends_with("Connection: Upgrade\r\nUpgrade: tcp\r\n\r\n"), "{upgraded}");
+    }
+
+    #[tokio::test]
+    async fn the_first_byte_waits_until_the_client_has_read_the_head() {
+        let (engine, mut client) = UnixStream::pair().unwrap();
+        let takeover = Takeover::default();
+        let never = takeover.run(Upgrade::No, "text/x", |mut raw| async move {
+            raw.write_all(b"first").await.unwrap();
+            raw.shutdown().await.unwrap();
+        });
+        assert!(tokio::time::timeout(Duration::ZERO, never).await.is_err());
+        let session = takeover.take().unwrap();
+        tokio::spawn(session(Raw::new(Bytes::new(), Box::new(engine))));
+        // A read takes what is there: the head and nothing behind it, however late it comes.
+        client.readable().await.unwrap();
+        let mut head = vec![0; 1024];
+        let length = client.read(&mut head).await.unwrap();
+        assert!(head[..length].ends_with(b"\r\n\r\n"));
+        let mut rest = String::new();
+        client.read_to_string(&mut rest).await.unwrap();
+        assert_eq!(rest, "first");
     }
 }
