@@ -6,6 +6,7 @@
 mod arm64;
 mod boot;
 mod main_job;
+mod networks;
 mod power;
 
 use std::sync::Arc;

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 pub enum Transport {
     /// A stream of bytes.
     Tcp,
-    /// Datagrams: each `data` record is one.
+    /// Datagrams, as [`send_datagram`](crate::send_datagram) sends them.
     Udp,
 }
 

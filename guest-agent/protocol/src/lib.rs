@@ -7,6 +7,7 @@
 //! This crate names nothing else of ours and nothing of Linux: both sides of the wall build it, on macOS too.
 
 mod control;
+mod datagram;
 mod fabric;
 mod framed;
 
@@ -14,6 +15,7 @@ pub use control::{
     DiskState, DiskStatus, EngineStatus, GuestReply, GuestStatus, HostRequest, MemoryStatus, Phase, Stage,
     VERSION,
 };
+pub use datagram::{recv_datagram, send_datagram};
 pub use fabric::{
     DialFailure, DialRequest, Dialed, EgressReply, EgressRequest, PublishReply, PublishRequest, Transport,
 };

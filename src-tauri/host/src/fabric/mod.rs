@@ -9,6 +9,7 @@
 //!
 //! Every connection is a task, every buffer is bounded, and all of it ends when [`Fabric`] is dropped.
 
+mod datagrams;
 pub mod dns;
 pub mod egress;
 pub mod ports;

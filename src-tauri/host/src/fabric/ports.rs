@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use protocol::{DialRequest, Dialed, FramedStream, PublishReply, PublishRequest, Transport};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::relay_tcp;
+use super::{datagrams, relay_tcp};
 use crate::hypervisor::{Stream, Vm};
 
 /// The guest must say what it wants, and answer what it is asked, within this time.
@@ -33,16 +33,35 @@ pub(crate) async fn serve<S: Stream>(mut guest: FramedStream<S>, vm: Weak<dyn Vm
             return;
         }
     };
-    let addresses = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
+    let addresses = listeners.iter().filter_map(|listener| listener.address().ok()).collect();
     if guest.send(&PublishReply::Published { addresses }).await.is_err() {
         return;
     }
     let mut accepting = JoinSet::new();
     for listener in listeners {
-        accepting.spawn(accept(listener, request.target, vm.clone()));
+        match listener {
+            Listener::Tcp(listener) => accepting.spawn(accept(listener, request.target, vm.clone())),
+            Listener::Udp(socket) => accepting.spawn(datagrams::serve(socket, request.target, vm.clone())),
+        };
     }
     lease_ends(&mut guest).await;
     // Connections that are open end with the container, not with the lease.
+}
+
+/// A bound port.
+#[derive(Debug)]
+enum Listener {
+    Tcp(TcpListener),
+    Udp(UdpSocket),
+}
+
+impl Listener {
+    fn address(&self) -> io::Result<SocketAddr> {
+        match self {
+            Listener::Tcp(listener) => listener.local_addr(),
+            Listener::Udp(socket) => socket.local_addr(),
+        }
+    }
 }
 
 /// The lease is the stream: it ends with it, well or not.
@@ -94,7 +113,7 @@ async fn carry(client: TcpStream, target: SocketAddr, vm: std::sync::Arc<dyn Vm>
 }
 
 /// Binds what was asked for, or says in dockerd's words why not.
-fn bind(request: &PublishRequest) -> Result<Vec<TcpListener>, String> {
+fn bind(request: &PublishRequest) -> Result<Vec<Listener>, String> {
     let PublishRequest { host_ip, host_port, protocol, target } = request;
     let shown = host_ip.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
     let name = match protocol {
@@ -102,19 +121,16 @@ fn bind(request: &PublishRequest) -> Result<Vec<TcpListener>, String> {
         Transport::Udp => "udp",
     };
     let what = format!("failed to bind host port for {}:{target}/{name}", SocketAddr::new(shown, *host_port));
-    if *protocol != Transport::Tcp {
-        return Err(format!("{what}: only TCP ports can be published"));
-    }
     let bound = match host_ip {
-        Some(ip) => listen(SocketAddr::new(*ip, *host_port)).map(|listener| vec![listener]),
-        None => listen_everywhere(*host_port),
+        Some(ip) => listen(SocketAddr::new(*ip, *host_port), *protocol).map(|listener| vec![listener]),
+        None => listen_everywhere(*host_port, *protocol),
     };
-    bound.map_err(|error| format!("{what}: {}", reason(&error, shown, *host_port)))
+    bound.map_err(|error| format!("{what}: {}", reason(&error, shown, *host_port, *protocol)))
 }
 
-fn reason(error: &io::Error, ip: IpAddr, port: u16) -> String {
+fn reason(error: &io::Error, ip: IpAddr, port: u16, protocol: Transport) -> String {
     match error.kind() {
-        io::ErrorKind::AddrInUse => match holder::of(ip, port) {
+        io::ErrorKind::AddrInUse => match holder::of(ip, port, protocol) {
             Some(holder) => format!("address already in use by {holder}"),
             None => "address already in use".to_owned(),
         },
@@ -125,11 +141,11 @@ fn reason(error: &io::Error, ip: IpAddr, port: u16) -> String {
 }
 
 /// Both families on the same port. A host without IPv6 gets IPv4 alone.
-fn listen_everywhere(port: u16) -> io::Result<Vec<TcpListener>> {
+fn listen_everywhere(port: u16, protocol: Transport) -> io::Result<Vec<Listener>> {
     for _ in 0..ANY_PORT_TRIES {
-        let v4 = listen((Ipv4Addr::UNSPECIFIED, port).into())?;
-        let same = v4.local_addr()?.port();
-        match listen((Ipv6Addr::UNSPECIFIED, same).into()) {
+        let v4 = listen((Ipv4Addr::UNSPECIFIED, port).into(), protocol)?;
+        let same = v4.address()?.port();
+        match listen((Ipv6Addr::UNSPECIFIED, same).into(), protocol) {
             Ok(v6) => return Ok(vec![v4, v6]),
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && port != 0 => return Err(error),
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
@@ -139,7 +155,14 @@ fn listen_everywhere(port: u16) -> io::Result<Vec<TcpListener>> {
     Err(io::Error::from(io::ErrorKind::AddrInUse))
 }
 
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+fn listen(address: SocketAddr, protocol: Transport) -> io::Result<Listener> {
+    match protocol {
+        Transport::Tcp => listen_tcp(address).map(Listener::Tcp),
+        Transport::Udp => datagrams::bind(address).map(Listener::Udp),
+    }
+}
+
+fn listen_tcp(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_reuseaddr(true)?;
     if address.is_ipv6() {
@@ -154,10 +177,15 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 mod holder {
     use std::net::IpAddr;
 
+    use protocol::Transport;
+
     /// The program that listens on a port of this host, where `/proc` tells.
     #[cfg(target_os = "linux")]
-    pub(super) fn of(ip: IpAddr, port: u16) -> Option<String> {
-        let tables = ["/proc/net/tcp", "/proc/net/tcp6"];
+    pub(super) fn of(ip: IpAddr, port: u16, protocol: Transport) -> Option<String> {
+        let tables = match protocol {
+            Transport::Tcp => ["/proc/net/tcp", "/proc/net/tcp6"],
+            Transport::Udp => ["/proc/net/udp", "/proc/net/udp6"],
+        };
         let inode = tables.into_iter().find_map(|table| {
             let text = std::fs::read_to_string(table).ok()?;
             text.lines().skip(1).find_map(|line| listening_inode(line, ip, port))
@@ -179,18 +207,19 @@ mod holder {
 
     /// macOS tells this to root alone.
     #[cfg(not(target_os = "linux"))]
-    pub(super) fn of(_ip: IpAddr, _port: u16) -> Option<String> {
+    pub(super) fn of(_ip: IpAddr, _port: u16, _protocol: Transport) -> Option<String> {
         None
     }
 
-    /// The inode of a line of `/proc/net/tcp*`, if it is a listener in the way of `ip:port`.
+    /// The inode of a line of `/proc/net/tcp*` or `udp*`, if it is a listener in the way of `ip:port`.
     #[cfg(any(target_os = "linux", test))]
     pub(super) fn listening_inode(line: &str, ip: IpAddr, port: u16) -> Option<u64> {
-        const LISTEN: &str = "0A";
+        /// TCP's listening state, and that of a UDP socket without a peer.
+        const LISTEN: [&str; 2] = ["0A", "07"];
         let mut fields = line.split_whitespace().skip(1);
         let (address, local_port) = fields.next()?.split_once(':')?;
         let state = fields.nth(1)?;
-        if state != LISTEN || u16::from_str_radix(local_port, 16).ok()? != port {
+        if !LISTEN.contains(&state) || u16::from_str_radix(local_port, 16).ok()? != port {
             return None;
         }
         let bound_everywhere = address.bytes().all(|digit| digit == b'0');
@@ -322,19 +351,37 @@ mod tests {
     #[tokio::test]
     async fn any_port_is_the_same_one_in_both_families() {
         let listeners = bind(&request(None, 0)).unwrap();
-        let ports: Vec<u16> =
-            listeners.iter().map(|listener| listener.local_addr().unwrap().port()).collect();
+        let ports: Vec<u16> = listeners.iter().map(|listener| listener.address().unwrap().port()).collect();
         assert!(ports.iter().all(|&port| port == ports[0] && port != 0), "{ports:?}");
     }
 
     #[tokio::test]
-    async fn a_datagram_port_is_refused_in_words() {
-        let request = PublishRequest { protocol: Transport::Udp, ..request(None, 5353) };
-        let message = bind(&request).unwrap_err();
-        assert_eq!(
-            message,
-            "failed to bind host port for 0.0.0.0:5353:172.17.0.2:80/udp: only TCP ports can be published"
-        );
+    async fn datagrams_of_each_client_have_a_conversation_of_their_own() {
+        let (dials, mut dialed) = mpsc::unbounded_channel();
+        let vm: Arc<dyn Vm> = Arc::new(Guest { dials });
+        let request = PublishRequest { protocol: Transport::Udp, ..request(Some("127.0.0.1"), 0) };
+        let (_lease, reply) = publish(&vm, request).await;
+        let address = published(reply)[0];
+        for word in [&b"one"[..], b"two"] {
+            let client = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+            client.connect(address).await.unwrap();
+            client.send(word).await.unwrap();
+            let mut guest = FramedStream::new(dialed.recv().await.unwrap());
+            let dial: DialRequest = guest.recv().await.unwrap();
+            assert_eq!(dial.protocol, Transport::Udp);
+            guest.send(&Dialed::Connected).await.unwrap();
+            for again in [true, false] {
+                let heard = protocol::recv_datagram(&mut guest).await.unwrap();
+                assert_eq!(heard, word);
+                protocol::send_datagram(&mut guest, &heard).await.unwrap();
+                let mut back = [0; 16];
+                let length = client.recv(&mut back).await.unwrap();
+                assert_eq!(&back[..length], word);
+                if again {
+                    client.send(word).await.unwrap();
+                }
+            }
+        }
     }
 
     #[test]

@@ -3,15 +3,19 @@
 //! Listens on the bridges' addresses, by UDP and TCP. On the way to the host a message has its length before it,
 //! which is what DNS over TCP looks like, so a TCP connection is simply carried.
 
+mod cache;
+
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use protocol::ports;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::Semaphore;
+
+use cache::Cache;
 
 const PORT: u16 = 53;
 /// A resolver asks again after 5 seconds, as a rule; an answer after that is of no use.
@@ -32,25 +36,33 @@ pub(crate) async fn serve(udp: UdpSocket, tcp: TcpListener) {
 
 async fn serve_udp(socket: Arc<UdpSocket>) {
     let room = Arc::new(Semaphore::new(AT_A_TIME));
+    let cache = Arc::new(Cache::default());
     let mut query = vec![0; 4096];
     loop {
         let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
         let Ok((length, client)) = socket.recv_from(&mut query).await else { continue };
-        let (socket, query) = (Arc::clone(&socket), query[..length].to_vec());
+        let (socket, cache, query) = (Arc::clone(&socket), Arc::clone(&cache), query[..length].to_vec());
         tokio::spawn(async move {
-            answer(&socket, &query, client).await;
+            answer(&socket, &cache, &query, client).await;
             drop(permit);
         });
     }
 }
 
-async fn answer(socket: &UdpSocket, query: &[u8], client: SocketAddr) {
+async fn answer(socket: &UdpSocket, cache: &Cache, query: &[u8], client: SocketAddr) {
     if query.len() < HEADER {
+        return;
+    }
+    if let Some(known) = cache.get(query, Instant::now()) {
+        let _ = socket.send_to(&fit(known, query), client).await;
         return;
     }
     let asked = tokio::time::timeout(ANSWERING, ask(query)).await;
     let reply = match asked {
-        Ok(Ok(reply)) => fit(reply, query),
+        Ok(Ok(reply)) => {
+            cache.put(query, &reply, Instant::now());
+            fit(reply, query)
+        }
         Ok(Err(_)) => failure(query),
         Err(_) => return,
     };
