@@ -17,8 +17,10 @@ mod verbs;
 use anyhow::{Context, bail};
 use report::Report;
 
+type Run = fn(&mut Report) -> anyhow::Result<()>;
+
 /// Every benchmark, by the name that it is asked for.
-const ALL: [(&str, fn(&mut Report) -> anyhow::Result<()>); 6] = [
+const ALL: [(&str, Run); 6] = [
     ("cycle", cycle::run),
     ("verbs", verbs::run),
     ("images", images::run),
