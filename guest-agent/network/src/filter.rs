@@ -25,7 +25,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use sys::netlink::nft::{
     Batch, Chain, Conntrack, Element, Hook, Meta, Register, Rule, Set, Type, dump_elements,
 };
-use sys::netlink::{Error, Family, Socket};
+use sys::netlink::{Error, Family, Socket, conntrack};
 
 use crate::spec::Protocol;
 use crate::subnet::Subnet;
@@ -181,7 +181,12 @@ impl Filter {
         let (map, element) = port_element(forwarding);
         let mut batch = Batch::new(&self.table);
         batch.delete_elements(map, &[element]);
-        batch.commit(&mut self.socket)
+        batch.commit(&mut self.socket)?;
+        if forwarding.protocol == Protocol::Udp {
+            // A client that goes on sending would be led to the old container for as long as it does.
+            conntrack::forget_udp(&mut self.socket, forwarding.target)?;
+        }
+        Ok(())
     }
 
     /// Sends outgoing TCP connections of containers to a port of this machine.

@@ -1,7 +1,8 @@
 //! Published ports, from every side.
 
 use std::collections::BTreeSet;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::time::Duration;
 
 use network::{PortSpec, Protocol};
 
@@ -109,5 +110,29 @@ fn ephemeral_ports_have_one_number_for_both_families() {
         }
         let numbers: BTreeSet<_> = bindings.iter().map(|port| port.host_port).collect();
         assert_eq!(numbers.len(), 20);
+    });
+}
+
+#[test]
+fn a_client_that_goes_on_sending_is_led_to_the_next_container() {
+    in_a_world(|world| {
+        world.network("net");
+        let (old, new) = (world.container("net"), world.container("net"));
+        for server in [&old, &new] {
+            serve_datagrams(&server.netns, 53);
+        }
+        let port = [PortSpec { protocol: Protocol::Udp, ..tcp(5353, 53) }];
+        world.publish(&old, &port).unwrap();
+        let client = inside(&world.outside, || UdpSocket::bind("0.0.0.0:0").unwrap());
+        client.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+        client.connect("192.0.2.1:5353").unwrap();
+        let answered = || {
+            client.send(b"hello").unwrap();
+            client.recv(&mut [0; 64]).is_ok()
+        };
+        assert!(answered());
+        world.networks.detach(&old.record.id).unwrap();
+        world.publish(&new, &port).unwrap();
+        assert!(answered(), "the conversation with the old one is forgotten");
     });
 }

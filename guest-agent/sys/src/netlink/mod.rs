@@ -6,6 +6,7 @@
 //!
 //! A socket belongs to the network namespace that its thread was in when it was opened; see [`namespace`].
 
+pub mod conntrack;
 pub mod link;
 mod message;
 pub mod namespace;
