@@ -36,6 +36,7 @@ pub(crate) fn run(report: &mut Report) -> anyhow::Result<()> {
     let blobs = image.layers().iter().map(|tar| gzip(tar)).collect::<Vec<_>>();
     let engine = Engine::start_in(Arc::clone(&sandbox), &[]);
     let peer = Dockerd::start_in(&sandbox)?;
+    let mut by_gzip = Times::default();
     for form in ["gzip", "zstd"] {
         let reference = registry.reference(&format!("large:{form}"));
         let (mut ours, mut theirs, mut limit) = (Times::default(), Times::default(), Times::default());
@@ -50,8 +51,14 @@ pub(crate) fn run(report: &mut Report) -> anyhow::Result<()> {
                 limit.add(bare(&blobs, &sandbox.path("bare"))?);
             }
         }
-        report.compare(&format!("pull of 390 MB in 6 layers, {form}"), &ours, "dockerd", &theirs);
+        // Debian's dockerd reads no zstandard before version 23: then its best is what it takes for gzip.
+        let (name, other) = match theirs.is_empty() {
+            true => ("dockerd, gzip", &by_gzip),
+            false => ("dockerd", &theirs),
+        };
+        report.compare(&format!("pull of 390 MB in 6 layers, {form}"), &ours, name, other);
         if form == "gzip" {
+            by_gzip.clone_from(&theirs);
             report.compare("the same: sha256 + gunzip + untar by hand", &ours, "the work alone", &limit);
         }
     }
@@ -64,7 +71,7 @@ fn archives(report: &mut Report, engine: &Engine, peer: &Dockerd, archive: &Path
     for _ in 0..TURNS {
         for (whose, socket) in [engine.socket(), peer.socket()].iter().enumerate() {
             times[0][whose].add(timed(socket, &["load", "--quiet", "--input", archive])?);
-            times[1][whose].add(timed(socket, &["save", "--output", "/dev/null", "large:loaded"])?);
+            times[1][whose].add(timed(socket, &["save", "large:loaded"])?);
             times[2][whose].add(timed(socket, &["rmi", "large:loaded"])?);
         }
     }
