@@ -155,25 +155,13 @@ impl Selection {
     }
 }
 
-/// A name filter is a regular expression for dockerd. What clients send are whole names, parts of names and
-/// those with anchors; these are understood.
+/// A name filter is a regular expression, found anywhere in the name with or without its slash.
 fn named(name: &str, slashed: &str, wanted: &str) -> bool {
-    let (begin, rest) = match wanted.strip_prefix('^') {
-        Some(rest) => (true, rest),
-        None => (false, wanted),
-    };
-    let (end, text) = match rest.strip_suffix('$') {
-        Some(text) => (true, text),
-        None => (false, rest),
-    };
-    let text = text.replace("\\", "");
-    let text = text.strip_prefix("/?").unwrap_or(&text);
-    [name, slashed].into_iter().any(|name| match (begin, end) {
-        (true, true) => name == text,
-        (true, false) => name.starts_with(text),
-        (false, true) => name.ends_with(text),
-        (false, false) => name.contains(text),
-    })
+    match regex_lite::Regex::new(wanted) {
+        Ok(pattern) => pattern.is_match(name) || pattern.is_match(slashed),
+        // dockerd takes what is no expression for a name that nobody has.
+        Err(_) => name == wanted || slashed == wanted,
+    }
 }
 
 fn port_fits(wanted: &str, mut ports: impl Iterator<Item = (u16, String)>) -> bool {
@@ -411,6 +399,7 @@ mod tests {
     fn a_name_filter_may_be_anchored() {
         let fits = |wanted| named("web-1", "/web-1", wanted);
         assert!(fits("web") && fits("^web") && fits("^/web-1$") && fits("1$") && fits("^/?web-1$"));
+        assert!(fits("w.b-[0-9]+") && fits("^(db|web)-1$") && !fits("(web"));
         assert!(!fits("^eb") && !fits("^web$") && !fits("db"));
     }
 }

@@ -276,7 +276,7 @@ fn details(attributes: &BTreeMap<Cow<'_, str>, Cow<'_, str>>) -> String {
         for byte in text.bytes() {
             match byte {
                 b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
-                    escaped.push(byte.into())
+                    escaped.push(byte.into());
                 }
                 b' ' => escaped.push('+'),
                 _ => escaped.push_str(&format!("%{byte:02X}")),

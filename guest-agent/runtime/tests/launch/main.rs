@@ -7,6 +7,7 @@
 mod cases;
 mod lab;
 mod measure;
+mod mounts;
 mod recovery;
 
 use std::ffi::OsString;
@@ -79,7 +80,7 @@ fn engine(result: &Path, filters: &[&str], fd: &str) -> ExitCode {
     }
     let mut failed = Vec::new();
     let mut count = 0;
-    for (name, case) in cases::ALL.iter().chain(recovery::ALL) {
+    for (name, case) in cases::ALL.iter().chain(mounts::ALL).chain(recovery::ALL) {
         if !filters.is_empty() && !filters.iter().any(|filter| name.contains(filter)) {
             continue;
         }

@@ -69,7 +69,6 @@ impl Extraction<'_> {
                 let _ = rustix::fs::futimens(&directory, &times(modified));
             }
         }
-        drop(archive);
         // Whatever follows the archive's end is read, so that the client sees its upload taken.
         io::copy(&mut source, &mut io::sink()).map(drop).map_err(broken)
     }
@@ -266,11 +265,7 @@ fn inside(name: &Path) -> Option<PathBuf> {
     for component in name.components() {
         match component {
             Component::Normal(part) => path.push(part),
-            Component::ParentDir => {
-                if !path.pop() {
-                    return None;
-                }
-            }
+            Component::ParentDir if !path.pop() => return None,
             _ => {}
         }
     }
