@@ -64,8 +64,12 @@ fn postgres_keeps_its_data_over_stop_kill_and_a_lost_engine() {
     let query = |sql: &str| exec(&engine, "db", &["psql", "-qAt", "-c", sql]).success().line();
     answers();
 
-    let load = format!("{POSTGRES}/pgbench --host db --username postgres");
-    let _ = client(&engine, &format!("{load} --initialize --quiet --scale 2 && {load} -c 4 -T 3")).success();
+    let load = format!("PGHOST=db PGUSER=postgres PGDATABASE=postgres {POSTGRES}/pgbench --no-vacuum");
+    let _ = client(
+        &engine,
+        &format!("{load} --initialize --init-steps dtgvp --quiet --scale 2 && {load} -c 4 -T 3"),
+    )
+    .success();
     assert_eq!(query("select count(*) from pgbench_accounts"), "200000");
     let transactions = || query("select count(*) from pgbench_history").parse::<u64>().unwrap();
     let done = transactions();
@@ -79,7 +83,7 @@ fn postgres_keeps_its_data_over_stop_kill_and_a_lost_engine() {
 
     // In the middle of the load: first the engine is lost, which the load must not notice, then the server.
     let loading = ["run", "--detach", "--name", "load", "--network", "lan", "servers", "sh", "-c"];
-    let long = format!("{load} -c 4 -T 600");
+    let long = format!("exec env {load} -c 4 -T 600");
     let _ = engine.docker(loading.into_iter().chain([&*long])).success();
     eventually("the load goes on", || (transactions() > done).then_some(()));
     engine.kill_engine();
