@@ -22,6 +22,9 @@ use crate::settings::Settings;
 /// A guest that gives no sign of life for this long, neither on its console nor as an answer, did not boot.
 const SIGN_OF_LIFE_WITHIN: Duration = Duration::from_secs(20);
 
+/// The same for a guest in software emulation, which shares this machine's processors with whatever else is busy.
+const SIGN_OF_LIFE_EMULATED: Duration = Duration::from_secs(60);
+
 /// An engine that is silent for this long after the agent's first word did not start: it may have to recover first.
 const ENGINE_WITHIN: Duration = Duration::from_secs(60);
 
@@ -66,8 +69,12 @@ pub(crate) async fn boot(
     let prepared = tokio::task::spawn_blocking(move || prepare(&blocking)).await;
     let (spec, warning) = prepared.map_err(|error| Failure::system("preparing the VM failed", error))??;
     reached(Stage::Prepare);
-    let console = Console::new(spec.console.clone());
+    let mut console = Console::new(spec.console.clone());
     let vm = plan.hypervisor.start(spec).await?;
+    // Known only now: the start has found out what this machine can do.
+    if plan.hypervisor.accelerator().is_some_and(|accelerator| accelerator == "tcg") {
+        console.silence = SIGN_OF_LIFE_EMULATED;
+    }
     let result = tokio::select! {
         result = come_up(&vm, &console, &reached) => result,
         () = cancel.cancelled() => Err(Failure::new(FailureKind::BootFailed, "the start was broken off")),
@@ -204,9 +211,10 @@ impl SignsOfLife<'_> {
         let length = self.console.length();
         if length > self.heard {
             self.last = Instant::now();
-        } else if self.last.elapsed() > SIGN_OF_LIFE_WITHIN {
-            let message = "the VM gave no sign of life for 20 seconds while it started";
-            return Err(boot_failed(message, self.console));
+        } else if self.last.elapsed() > self.console.silence {
+            let seconds = self.console.silence.as_secs();
+            let message = format!("the VM gave no sign of life for {seconds} seconds while it started");
+            return Err(boot_failed(&message, self.console));
         }
         let first = self.heard == self.console.start && length > self.heard;
         self.heard = length;
@@ -299,12 +307,14 @@ pub(crate) async fn shut_down(vm: &Arc<dyn Vm>) {
 struct Console {
     path: PathBuf,
     start: u64,
+    /// How long the guest may say nothing while it starts.
+    silence: Duration,
 }
 
 impl Console {
     fn new(path: PathBuf) -> Console {
         let start = length(&path);
-        Console { path, start }
+        Console { path, start, silence: SIGN_OF_LIFE_WITHIN }
     }
 
     fn length(&self) -> u64 {
