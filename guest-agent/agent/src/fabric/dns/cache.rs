@@ -61,7 +61,7 @@ impl Cache {
 /// How long an answer is good for; `None` when it is not to be kept.
 fn lasts(reply: &Message) -> Option<Duration> {
     let seconds = |ttl: u32| Duration::from_secs(ttl.into());
-    let shortest = reply.answers().iter().map(|record| record.ttl()).min();
+    let shortest = reply.answers().iter().map(hickory_proto::rr::Record::ttl).min();
     let lasts = match (reply.response_code(), shortest) {
         _ if reply.truncated() => return None,
         (ResponseCode::NoError, Some(ttl)) => seconds(ttl).min(LONGEST),
