@@ -3,6 +3,8 @@
 use std::fs;
 use std::sync::Arc;
 
+use runtime::Rootfs;
+
 use super::actor::{self, Beginning};
 use super::check::{self, Defaults};
 use super::container::Container;
@@ -103,6 +105,24 @@ fn find_image(engine: &Engine, name: &str, platform: Option<&str>) -> Result<Arc
     Ok(image)
 }
 
+/// Gives the upper directory the mode and owner of the image's root directory: in an overlay its own count.
+///
+/// They are those of the topmost layer that has other than the usual ones. Most layers have no entry for the
+/// root, and their directories then have the usual mode and owner.
+fn dress_root(rootfs: &Rootfs) -> std::io::Result<()> {
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+    const USUAL: (u32, u32, u32) = (0o755, 0, 0);
+    for layer in &rootfs.lowers {
+        let root = fs::metadata(layer)?;
+        let found = (root.mode() & 0o7777, root.uid(), root.gid());
+        if found != USUAL {
+            chown(&rootfs.upper, Some(found.1), Some(found.2))?;
+            return fs::set_permissions(&rootfs.upper, fs::Permissions::from_mode(found.0));
+        }
+    }
+    Ok(())
+}
+
 async fn make(
     engine: &Engine,
     mut record: Record,
@@ -147,9 +167,10 @@ async fn make(
             make(&directory)?;
             make(&container.upper())?;
             make(&container.work())?;
+            let record = container.now();
+            let rootfs = super::launch::rootfs(&engine, &container, &record)?;
+            dress_root(&rootfs).map_err(|error| Error::io("cannot prepare the root directory", &error))?;
             if !empty_volumes.is_empty() {
-                let record = container.now();
-                let rootfs = super::launch::rootfs(&engine, &container, &record)?;
                 engine.volumes().hold(&record)?;
                 let copied = crate::volumes::copy_up(&engine.inner().runtime, &rootfs, &empty_volumes);
                 engine.volumes().release(&record);
@@ -165,4 +186,29 @@ async fn make(
     inner.events.publish("container", "create", record.actor([]));
     actor::spawn(engine.clone(), container, commands, Beginning::Still);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    #[test]
+    fn a_new_root_has_the_mode_of_the_topmost_layer_that_says_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let layer = |name: &str, mode| {
+            let path = directory.path().join(name);
+            fs::create_dir(&path).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            path
+        };
+        let rootfs = Rootfs {
+            lowers: vec![layer("top", 0o755), layer("middle", 0o711), layer("bottom", 0o700)],
+            upper: layer("upper", 0o755),
+            work: directory.path().join("work"),
+            target: directory.path().join("target"),
+        };
+        dress_root(&rootfs).unwrap();
+        assert_eq!(fs::metadata(&rootfs.upper).unwrap().permissions().mode() & 0o7777, 0o711);
+    }
 }
