@@ -32,3 +32,11 @@ fn engine_with_busybox() -> Engine {
 fn available() -> Result<(), String> {
     Engine::with_busybox_available()
 }
+
+/// Starts a web server, `web`, at port 8080 of the engine's machine.
+#[track_caller]
+fn run_web(engine: &Engine) {
+    let run = ["run", "--detach", "--name", "web", "--publish", "8080:80", "busybox"];
+    let server = ["httpd", "-f", "-h", "/var/www"];
+    let _ = engine.docker(run.into_iter().chain(server)).success();
+}

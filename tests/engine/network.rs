@@ -2,7 +2,7 @@
 
 use harness::{eventually, require};
 
-use crate::engine_with_busybox;
+use crate::{engine_with_busybox, run_web};
 
 #[test]
 fn a_container_has_an_address_and_its_name_in_hosts() {
@@ -47,20 +47,7 @@ fn containers_reach_each_other_and_the_host() {
 fn a_published_port_answers_on_the_host_until_the_container_stops() {
     require!(crate::available());
     let engine = engine_with_busybox();
-    let run = [
-        "run",
-        "--detach",
-        "--name",
-        "web",
-        "--publish",
-        "8080:80",
-        "busybox",
-        "httpd",
-        "-f",
-        "-h",
-        "/var/www",
-    ];
-    let _ = engine.docker(run).success();
+    run_web(&engine);
     let sandbox = engine.sandbox();
     eventually("the page comes", || {
         (sandbox.curl(["http://127.0.0.1:8080/"]).stdout() == "ahoy\n").then_some(())

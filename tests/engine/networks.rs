@@ -3,7 +3,7 @@
 use harness::{Engine, Output, eventually, require};
 use serde_json::Value;
 
-use crate::engine_with_busybox;
+use crate::{engine_with_busybox, run_web};
 
 /// Starts a container that stays.
 fn stay(engine: &Engine, options: &[&str]) {
@@ -355,20 +355,7 @@ fn a_published_port_follows_the_container_to_another_network() {
     require!(crate::available());
     let engine = engine_with_busybox();
     let _ = engine.docker(["network", "create", "back"]).success();
-    let run = [
-        "run",
-        "--detach",
-        "--name",
-        "web",
-        "--publish",
-        "8080:80",
-        "busybox",
-        "httpd",
-        "-f",
-        "-h",
-        "/var/www",
-    ];
-    let _ = engine.docker(run).success();
+    run_web(&engine);
     let page = || engine.sandbox().curl(["http://127.0.0.1:8080/"]).stdout();
     eventually("the page comes", || (page() == "ahoy\n").then_some(()));
     let _ = engine.docker(["network", "connect", "back", "web"]).success();

@@ -22,6 +22,28 @@ const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 /// The media type of a manifest list.
 const MANIFEST_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 
+/// The media types of an image, and how its layers are compressed.
+struct Form {
+    manifest: &'static str,
+    config: &'static str,
+    layer: &'static str,
+    compress: fn(&[u8]) -> Vec<u8>,
+}
+
+const DOCKER_GZIP: Form = Form {
+    manifest: MANIFEST,
+    config: "application/vnd.docker.container.image.v1+json",
+    layer: "application/vnd.docker.image.rootfs.diff.tar.gzip",
+    compress: gzip,
+};
+
+const OCI_ZSTD: Form = Form {
+    manifest: OCI_MANIFEST,
+    config: "application/vnd.oci.image.config.v1+json",
+    layer: "application/vnd.oci.image.layer.v1.tar+zstd",
+    compress: zstd,
+};
+
 /// A registry at `127.0.0.1` on a port of its own in the sandbox.
 pub struct Registry {
     sandbox: Arc<Sandbox>,
@@ -97,26 +119,8 @@ impl Registry {
 
     /// Pushes an image with zstandard layers, which only OCI's manifest has a name for; returns the manifest's digest.
     pub fn push_zstd(&self, repository: &str, tag: &str, image: &Image) -> String {
-        let config = image.config_json();
-        self.put_blob(repository, &config);
-        let layers: Vec<Value> = image
-            .layers()
-            .iter()
-            .map(|tar| {
-                let blob = zstd(tar);
-                self.put_blob(repository, &blob);
-                json!({ "mediaType": "application/vnd.oci.image.layer.v1.tar+zstd",
-                        "size": blob.len(), "digest": digest(&blob) })
-            })
-            .collect();
-        let manifest = json!({
-            "schemaVersion": 2,
-            "mediaType": OCI_MANIFEST,
-            "config": { "mediaType": "application/vnd.oci.image.config.v1+json",
-                        "size": config.len(), "digest": digest(&config) },
-            "layers": layers,
-        });
-        self.put_manifest(repository, tag, OCI_MANIFEST, manifest.to_string().as_bytes())
+        let manifest = self.push_parts_as(repository, image, &OCI_ZSTD);
+        self.put_manifest(repository, tag, OCI_ZSTD.manifest, &manifest)
     }
 
     /// Pushes images for several architectures under one tag; returns the list's digest.
@@ -134,25 +138,27 @@ impl Registry {
         self.put_manifest(repository, tag, MANIFEST_LIST, list.to_string().as_bytes())
     }
 
-    /// Uploads config and layers; returns the manifest that names them.
     fn push_parts(&self, repository: &str, image: &Image) -> Vec<u8> {
+        self.push_parts_as(repository, image, &DOCKER_GZIP)
+    }
+
+    /// Uploads config and layers; returns the manifest that names them.
+    fn push_parts_as(&self, repository: &str, image: &Image, form: &Form) -> Vec<u8> {
         let config = image.config_json();
         self.put_blob(repository, &config);
         let layers: Vec<Value> = image
             .layers()
             .iter()
             .map(|tar| {
-                let blob = gzip(tar);
+                let blob = (form.compress)(tar);
                 self.put_blob(repository, &blob);
-                json!({ "mediaType": "application/vnd.docker.image.rootfs.diff.tar.gzip",
-                        "size": blob.len(), "digest": digest(&blob) })
+                json!({ "mediaType": form.layer, "size": blob.len(), "digest": digest(&blob) })
             })
             .collect();
         let manifest = json!({
             "schemaVersion": 2,
-            "mediaType": MANIFEST,
-            "config": { "mediaType": "application/vnd.docker.container.image.v1+json",
-                        "size": config.len(), "digest": digest(&config) },
+            "mediaType": form.manifest,
+            "config": { "mediaType": form.config, "size": config.len(), "digest": digest(&config) },
             "layers": layers,
         });
         manifest.to_string().into_bytes()
