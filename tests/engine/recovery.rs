@@ -22,6 +22,33 @@ fn containers_outlive_the_engine() {
 }
 
 #[test]
+fn an_exec_outlives_the_engine_and_its_exit_code_is_known() {
+    require!(crate::available());
+    let engine = engine_with_busybox();
+    let script = "mkfifo /go; echo ready; exec sleep 1000";
+    let _ = engine.docker(["run", "--detach", "--name", "box", "busybox", "sh", "-c", script]).success();
+    eventually("the pipe is there", || {
+        engine.docker(["logs", "box"]).stdout().contains("ready").then_some(())
+    });
+    let post = |path: &str, body: &str| {
+        let head = "Content-Type: application/json";
+        engine.api(path, &["--fail-with-body", "--header", head, "--data", body]).success()
+    };
+    let body = r#"{"Cmd":["sh","-c","read word </go; exit $word"],"AttachStdout":true,"User":"sailor"}"#;
+    let id = post("/containers/box/exec", body).json()["Id"].as_str().unwrap().to_owned();
+    let _ = post(&format!("/exec/{id}/start"), r#"{"Detach":true}"#);
+    let inspect = || engine.api(&format!("/exec/{id}/json"), &[]).success().json();
+    let before = inspect();
+    assert_eq!(before["Running"], true);
+    engine.kill_engine();
+    let after = inspect();
+    assert_eq!((&after["Running"], &after["Pid"]), (&before["Running"], &before["Pid"]));
+    assert_eq!(after["ProcessConfig"]["user"], "sailor");
+    let _ = engine.docker(["exec", "box", "sh", "-c", "echo 7 >/go"]).success();
+    eventually("it ends", || (inspect()["ExitCode"] == 7).then_some(()));
+}
+
+#[test]
 fn an_exit_while_the_engine_was_down_is_not_lost() {
     require!(crate::available());
     let engine = engine_with_busybox();

@@ -297,6 +297,7 @@ pub(crate) async fn adopt(engine: &Engine, records: Vec<Record>) -> Result<()> {
         }
         actor::spawn(engine.clone(), container, commands, beginning);
     }
+    crate::containers::exec::adopt(engine);
     let runtime = inner.runtime.clone();
     let discarded = tokio::task::spawn_blocking(move || runtime.discard_leftovers()).await;
     if let Ok(Err(error)) = discarded {

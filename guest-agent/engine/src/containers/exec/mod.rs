@@ -1,20 +1,22 @@
 //! One more process in a running container.
 
+mod kept;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::StreamExt;
 use runtime::{ExecPlan, ExitStatus, Process, Stdio, UserSpec};
 
-use super::container::Container;
-use super::input::{Gate, detach_keys};
-use super::launch;
-use super::names;
-use super::record::Record;
-use super::request::{Attachment, BoxStream, ExecConfig, ExecStart, OutputChunk, StdStream};
-use super::state::State;
-use super::streams;
-use super::view::{ExecInspect, ExecProcess};
+use crate::containers::container::Container;
+use crate::containers::input::{Gate, detach_keys};
+use crate::containers::launch;
+use crate::containers::names;
+use crate::containers::record::Record;
+use crate::containers::request::{Attachment, BoxStream, ExecConfig, ExecStart, OutputChunk, StdStream};
+use crate::containers::state::State;
+use crate::containers::streams;
+use crate::containers::view::{ExecInspect, ExecProcess};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::logs::Hub;
@@ -33,6 +35,8 @@ pub(crate) struct Exec {
     size: Mutex<Option<(u16, u16)>>,
     hub: Arc<Hub>,
     gate: Gate,
+    /// Whether the next engine goes on with it. The engine's own commands end with the engine.
+    kept: bool,
 }
 
 enum Stage {
@@ -43,6 +47,19 @@ enum Stage {
 }
 
 impl Exec {
+    fn new(id: String, container: Arc<Container>, config: ExecConfig, kept: bool) -> Exec {
+        Exec {
+            id,
+            hub: Arc::new(Hub::new(&container.directory)),
+            container,
+            config,
+            stage: Mutex::new(Stage::Created),
+            size: Mutex::default(),
+            gate: Gate::default(),
+            kept,
+        }
+    }
+
     fn stage(&self) -> MutexGuard<'_, Stage> {
         self.stage.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -171,6 +188,10 @@ fn running(record: &Record, name: &str) -> Result<()> {
 
 /// `POST /containers/{name}/exec`
 pub(crate) async fn create(engine: &Engine, name: &str, config: ExecConfig) -> Result<String> {
+    create_for(engine, name, config, true).await
+}
+
+async fn create_for(engine: &Engine, name: &str, config: ExecConfig, kept: bool) -> Result<String> {
     let container = engine.inner().registry.get(name)?;
     running(&container.now(), name)?;
     if config.cmd.as_ref().is_none_or(|words| words.0.is_empty()) {
@@ -183,15 +204,7 @@ pub(crate) async fn create(engine: &Engine, name: &str, config: ExecConfig) -> R
         )));
     }
     detach_keys(&config.detach_keys)?;
-    let exec = Arc::new(Exec {
-        id: names::id()?,
-        hub: Arc::new(Hub::new(&container.directory)),
-        container: container.clone(),
-        config,
-        stage: Mutex::new(Stage::Created),
-        size: Mutex::default(),
-        gate: Gate::default(),
-    });
+    let exec = Arc::new(Exec::new(names::id()?, container.clone(), config, kept));
     let id = exec.id.clone();
     container.note(format!("exec_create: {}", exec.words()), vec![("execID", id.clone())]).await;
     engine.inner().execs.insert(exec);
@@ -219,12 +232,12 @@ pub(crate) async fn probe(
     mut show: impl FnMut(&[u8]),
 ) -> Result<i32> {
     let config = ExecConfig {
-        cmd: Some(super::spec::Words(command)),
+        cmd: Some(crate::containers::spec::Words(command)),
         attach_stdout: true,
         attach_stderr: true,
         ..ExecConfig::default()
     };
-    let id = create(engine, &container.id, config).await?;
+    let id = create_for(engine, &container.id, config, false).await?;
     let exec = engine.inner().execs.get(&id)?;
     let record = container.now();
     let kill = Kill(exec.clone());
@@ -266,6 +279,7 @@ async fn begin(
             Ok(())
         }
         Err(failed) => {
+            kept::remove(engine, &exec.id);
             *exec.stage() =
                 Stage::Ended { exit_code: failed.exit_code, pid: 0, at: std::time::Instant::now() };
             exec.hub.end();
@@ -326,6 +340,9 @@ async fn spawn(
     let (engine, exec, record) = (engine.clone(), exec.clone(), record.clone());
     let work = tokio::task::spawn_blocking(move || {
         let plan = plan(&engine, &exec, &record)?;
+        if exec.kept {
+            kept::write(&engine, &exec)?;
+        }
         engine.inner().runtime.exec(plan, stdio).map_err(|error| launch::Failed {
             error: Error { kind: crate::error::Kind::InvalidParameter, message: error.to_string() },
             exit_code: match i32::try_from(error.exit_code()) {
@@ -397,11 +414,31 @@ async fn finish(engine: &Engine, exec: &Arc<Exec>, pid: i32, status: ExitStatus)
     exec.hub.end();
     let attributes = vec![("execID", exec.id.clone()), ("exitCode", exit_code.to_string())];
     exec.container.note("exec_die", attributes).await;
-    let (runtime, container, id) =
-        (engine.inner().runtime.clone(), exec.container.id.clone(), exec.id.clone());
+    let (engine, exec) = (engine.clone(), exec.clone());
     tokio::task::spawn_blocking(move || {
-        if let Err(error) = runtime.release_exec(&container, &id) {
-            tracing::warn!("exec {id} is not released: {error}");
+        if exec.kept {
+            kept::remove(&engine, &exec.id);
+        }
+        if let Err(error) = engine.inner().runtime.release_exec(&exec.container.id, &exec.id) {
+            tracing::warn!("exec {} is not released: {error}", exec.id);
         }
     });
+}
+
+/// Goes on with what an engine before this one has started and the supervisor still holds. Their clients are
+/// gone with that engine, so whoever reads standard input reads its end.
+pub(crate) fn adopt(engine: &Engine) {
+    for (id, kept::Kept { container, config }) in kept::read(engine) {
+        let runtime = &engine.inner().runtime;
+        let container = engine.inner().registry.get(&container).ok();
+        let process = container.as_ref().and_then(|container| runtime.adopt_exec(&container.id, &id));
+        let (Some(container), Some(process)) = (container, process) else {
+            kept::remove(engine, &id);
+            continue;
+        };
+        let exec = Arc::new(Exec::new(id, container, config, true));
+        engine.inner().execs.insert(exec.clone());
+        attach_streams(engine, &exec, process);
+        drop(exec.gate.open(true, Vec::new(), None));
+    }
 }
