@@ -103,7 +103,7 @@ fn debian_layer(name: &str, packages: &[&str]) -> PathBuf {
         let partial = folder.join(format!("{name}.partial.tar"));
         let made = Command::new("mmdebstrap")
             .args(["--quiet", "--variant=essential", "--format=tar"])
-            .arg(format!("--include={}", packages.join(",")))
+            .args((!packages.is_empty()).then(|| format!("--include={}", packages.join(","))))
             .arg("bookworm")
             .arg(&partial)
             .args(debian_sources())
