@@ -70,11 +70,12 @@ fn names_are_unique_and_ids_can_be_shortened() {
 fn stop_is_gentle_first_and_kill_is_not() {
     require!(crate::available());
     let engine = engine_with_busybox();
-    let script = "trap 'echo bye; exit 4' TERM; while :; do sleep 0.01; done";
+    let script = "trap 'echo bye; exit 4' TERM; echo set; while :; do sleep 0.01; done";
     let _ = engine.docker(["run", "--detach", "--name", "gentle", "busybox", "sh", "-c", script]).success();
+    eventually("the trap is set", || (engine.docker(["logs", "gentle"]).stdout() == "set\n").then_some(()));
     let _ = engine.docker(["stop", "gentle"]).success();
     assert_eq!(engine.inspect("gentle")["State"]["ExitCode"], 4);
-    assert_eq!(engine.docker(["logs", "gentle"]).success().stdout(), "bye\n");
+    assert_eq!(engine.docker(["logs", "gentle"]).success().stdout(), "set\nbye\n");
     let deaf = "trap '' TERM; while :; do sleep 0.01; done";
     let _ = engine.docker(["run", "--detach", "--name", "deaf", "busybox", "sh", "-c", deaf]).success();
     let _ = engine.docker(["stop", "--time", "0", "deaf"]).success();
