@@ -279,7 +279,6 @@ async fn begin(
             Ok(())
         }
         Err(failed) => {
-            kept::remove(engine, &exec.id);
             *exec.stage() =
                 Stage::Ended { exit_code: failed.exit_code, pid: 0, at: std::time::Instant::now() };
             exec.hub.end();
@@ -343,12 +342,17 @@ async fn spawn(
         if exec.kept {
             kept::write(&engine, &exec)?;
         }
-        engine.inner().runtime.exec(plan, stdio).map_err(|error| launch::Failed {
-            error: Error { kind: crate::error::Kind::InvalidParameter, message: error.to_string() },
-            exit_code: match i32::try_from(error.exit_code()) {
-                Ok(127) => 127,
-                _ => 126,
-            },
+        engine.inner().runtime.exec(plan, stdio).map_err(|error| {
+            if exec.kept {
+                kept::remove(&engine, &exec.id);
+            }
+            launch::Failed {
+                error: Error { kind: crate::error::Kind::InvalidParameter, message: error.to_string() },
+                exit_code: match i32::try_from(error.exit_code()) {
+                    Ok(127) => 127,
+                    _ => 126,
+                },
+            }
         })
     });
     match work.await {
