@@ -135,7 +135,7 @@ fn parameters(settings: &EndpointSettings) -> Result<Vec<(String, String)>> {
             let plain = |part: &&str| {
                 !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
             };
-            // Four parts with the interface as the third: nothing else of the namespace can be meant.
+            // Five parts with the interface as the fourth: nothing else of the namespace can be meant.
             match parts[..] {
                 // The docker command writes the word small.
                 ["net", "ipv4" | "ipv6" | "mpls", _, "IFNAME" | "ifname", _] if parts.iter().all(plain) => {

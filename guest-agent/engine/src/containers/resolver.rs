@@ -72,7 +72,7 @@ pub(crate) fn files(
 pub(crate) fn rewrite(engine: &Engine, container: &Container, record: &Record) -> Result<()> {
     let path = container.file("resolv.conf");
     let text = resolv_conf(engine, record)?;
-    // Only a change of its kind is written: what the container's programs made of the file stays else.
+    // It is written only when the kind of name server changes; otherwise what programs made of the file stays.
     let kept = fs::read_to_string(&path).unwrap_or_default();
     if kept.contains(EMBEDDED) == text.contains(EMBEDDED) {
         return Ok(());
